@@ -13,4 +13,5 @@ def __getattr__(name: str):
     raise NotImplementedError(
         f'chumpy.{name}: this is the empty stand-in that mmpose_attn installs '
         'to satisfy the requirement of MMPose, which does not use chumpy. '
-        'Install the real chumpy if you need it.')
+        'Install the real chumpy if you need it.'
+    )

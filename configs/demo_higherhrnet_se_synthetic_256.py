@@ -1,0 +1,66 @@
+# make demo: a small HigherHRNet-SE that learns synthetic people on two CPU cores in minutes
+_base_ = [
+    './_base_/default_runtime.py',
+    './_base_/models/higherhrnet_w32.py',
+    './_base_/data/coco_bottomup_512.py',
+]
+
+data_root = '{{$SYNTHETIC_ROOT:data/synthetic}}'
+
+codec = dict(_base_.codec, input_size=(256, 256), heatmap_size=[(64, 64), (128, 128)])
+model = dict(
+    backbone=dict(
+        extra=dict(
+            stage1=dict(block='BASIC', num_blocks=(1,), num_channels=(32,)),
+            stage2=dict(num_blocks=(2, 2), num_channels=(16, 32)),
+            stage3=dict(num_modules=1, num_blocks=(2, 2, 2), num_channels=(16, 32, 64)),
+            stage4=dict(num_modules=1, num_blocks=(2, 2, 2, 2), num_channels=(16, 32, 64, 128)),
+        ),
+        plugins=[dict(cfg=dict(type='SEAttention', ratio=16), position='stem')],
+        init_cfg=dict(
+            _delete_=True, type='Kaiming', layer='Conv2d', mode='fan_in', nonlinearity='relu'
+        ),
+    ),
+    head=dict(
+        in_channels=16,
+        deconv_out_channels=(16,),
+        num_basic_blocks=1,
+        decoder=dict(codec, heatmap_size=codec['input_size']),
+    ),
+)
+
+train_pipeline = [
+    dict(type='LoadPoseImage'),
+    dict(
+        type='BottomupUniformAffine',
+        input_size=codec['input_size'],
+        rotate_factor=15.0,
+        scale_factor=(0.9, 1.2),
+        shift_factor=0.1,
+    ),
+    dict(type='RandomFlip', direction='horizontal'),
+    dict(type='GenerateTarget', encoder=codec),
+    dict(type='BottomupCrowdMask'),
+    dict(type='PackBottomupInputs'),
+]
+val_pipeline = [
+    dict(type='LoadPoseImage'),
+    dict(type='BottomupMultiScaleResize', input_size=codec['input_size'], scales=(1,)),
+    dict(type='PackBottomupInputs'),
+]
+train_dataloader = dict(
+    batch_size=16, num_workers=2, dataset=dict(data_root=data_root, pipeline=train_pipeline)
+)
+val_dataloader = dict(
+    batch_size=8, num_workers=2, dataset=dict(data_root=data_root, pipeline=val_pipeline)
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + '/annotations/person_keypoints_val2017.json')
+test_evaluator = val_evaluator
+
+train_cfg = dict(by_epoch=True, max_epochs=5, val_interval=5)
+optim_wrapper = dict(optimizer=dict(type='Adam', lr=2e-3))
+param_scheduler = [
+    dict(type='LinearLR', begin=0, end=50, start_factor=0.05, by_epoch=False),
+    dict(type='CosineAnnealingLR', begin=0, end=5, by_epoch=True, convert_to_iter_based=True),
+]

@@ -1,0 +1,20 @@
+"""Datasets and transforms: importing this package registers them into MMPose's registries."""
+
+from .checked import CheckedCocoDataset, CheckedCrowdPoseDataset
+from .transforms import (
+    BottomupCrowdMask,
+    BottomupMultiScaleResize,
+    BottomupUniformAffine,
+    LoadPoseImage,
+    PackBottomupInputs,
+)
+
+__all__ = [
+    'BottomupCrowdMask',
+    'BottomupMultiScaleResize',
+    'BottomupUniformAffine',
+    'CheckedCocoDataset',
+    'CheckedCrowdPoseDataset',
+    'LoadPoseImage',
+    'PackBottomupInputs',
+]

@@ -1,0 +1,15 @@
+from .bottomup import (
+    BottomupCrowdMask,
+    BottomupMultiScaleResize,
+    BottomupUniformAffine,
+    LoadPoseImage,
+    PackBottomupInputs,
+)
+
+__all__ = [
+    'BottomupCrowdMask',
+    'BottomupMultiScaleResize',
+    'BottomupUniformAffine',
+    'LoadPoseImage',
+    'PackBottomupInputs',
+]

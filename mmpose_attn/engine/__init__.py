@@ -1,0 +1,23 @@
+"""What surrounds a model while it is trained and loaded: checkpoint safety and hooks."""
+
+from .checkpoint import (
+    CheckpointError,
+    CorruptCheckpointError,
+    UnsafeCheckpointError,
+    check_shapes,
+    install_safe_loading,
+    register_shape_check,
+)
+from .hooks import FinetuneCheckHook
+from .upstream import run_mmpose_tool
+
+__all__ = [
+    'CheckpointError',
+    'CorruptCheckpointError',
+    'FinetuneCheckHook',
+    'UnsafeCheckpointError',
+    'check_shapes',
+    'install_safe_loading',
+    'register_shape_check',
+    'run_mmpose_tool',
+]

@@ -1,0 +1,18 @@
+"""Hooks: importing this module registers them into MMPose's ``HOOKS``."""
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmpose.registry import HOOKS
+
+
+@HOOKS.register_module()
+class FinetuneCheckHook(Hook):
+    """Says so when a fine-tuning recipe starts without weights to tune."""
+
+    def before_train(self, runner: Runner) -> None:
+        # the runner forgets load_from when it resumes, and counts what it did
+        if runner.cfg.get('load_from') is None and runner.iter == 0:
+            runner.logger.warning(
+                'this is a fine-tuning recipe, and it starts from random weights: its schedule is '
+                'far too short for that. Give a checkpoint by --cfg-options load_from=FILE'
+            )

@@ -1,0 +1,17 @@
+"""Networks: importing this package registers them into MMPose's ``MODELS``."""
+
+from .backbones import AttnHRNet
+from .heads import HigherHRNetHead
+from .losses import BatchedAssociativeEmbeddingLoss
+from .plugins import CBAMAttention, SEAttention
+from .pose_estimators import BottomupDataPreprocessor, HigherHRNetEstimator
+
+__all__ = [
+    'AttnHRNet',
+    'BatchedAssociativeEmbeddingLoss',
+    'BottomupDataPreprocessor',
+    'CBAMAttention',
+    'HigherHRNetEstimator',
+    'HigherHRNetHead',
+    'SEAttention',
+]

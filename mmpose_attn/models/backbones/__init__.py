@@ -1,0 +1,3 @@
+from .attn_hrnet import AttnHRNet
+
+__all__ = ['AttnHRNet']

@@ -1,0 +1,3 @@
+from .higher_hrnet_head import HigherHRNetHead
+
+__all__ = ['HigherHRNetHead']

@@ -1,0 +1,3 @@
+from .ae_loss import BatchedAssociativeEmbeddingLoss
+
+__all__ = ['BatchedAssociativeEmbeddingLoss']

@@ -1,0 +1,4 @@
+from .cbam import CBAMAttention
+from .se import SEAttention
+
+__all__ = ['CBAMAttention', 'SEAttention']

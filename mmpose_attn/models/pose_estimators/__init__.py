@@ -1,0 +1,3 @@
+from .higher_hrnet import BottomupDataPreprocessor, HigherHRNetEstimator
+
+__all__ = ['BottomupDataPreprocessor', 'HigherHRNetEstimator']
