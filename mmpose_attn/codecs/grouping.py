@@ -6,10 +6,12 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 # MMPose's costs are multiples of 100 minus a heatmap value: candidates whose
-# tag distances round alike tie. Far below float32's resolution of the values,
-# this term lets the nearer tag win a tie and changes nothing else.
+# tag distances round alike tie, and so do chains (tags on a line: a newcomer may
+# push everybody one group on at no cost). Far below float32's resolution of the
+# values, this term lets the nearer tag win a tie and changes nothing else. It
+# stops at tag_thr, beyond which nothing belongs together, so that newcomers are
+# the ones to be far off.
 _TIE_BREAK = 1e-10
-_TIE_RANGE = 10.0
 
 
 def group_by_tags(
@@ -80,7 +82,7 @@ def group_by_tags(
         diff = tag.astype(np.float64)[:, None] - mean[None]
         distance = np.sqrt(np.square(diff).sum(2)) if dims > 1 else np.abs(diff[..., 0])
         cost = np.round(distance) * 100 - val.astype(np.float64)[:, None]
-        cost += _TIE_BREAK * np.minimum(distance, _TIE_RANGE)
+        cost += _TIE_BREAK * np.minimum(distance, tag_thr)
         rows, cols = linear_sum_assignment(cost)
         match = np.full(len(tag), -1)
         match[rows] = np.where(distance[rows, cols] < tag_thr, cols, -1)

@@ -4,8 +4,8 @@ Cheng et al., "HigherHRNet", CVPR 2020, arXiv 1908.10357; grouping after
 Newell et al., arXiv 1611.05424.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
@@ -51,7 +51,9 @@ class HigherHRNetCodec(AssociativeEmbedding):
             tag map agrees with the person's mean tag:
 
             * ``'mmpose'``: MMPose 1.3.2's way, the least
-              ``100 * round(distance) - heat``, at the bare cell;
+              ``100 * round(distance) - heat``, at the bare cell (with
+              ``use_udp`` MMPose takes the logarithm of the blurred heat, here
+              it is the heat as well);
             * ``'official'``: the official and MMPose 0.x way, the greatest
               ``heat - round(distance)``, only where heat > 0, and refined by
               a quarter of a cell and ``decode_center_shift`` like the rest;
@@ -180,7 +182,8 @@ class HigherHRNetCodec(AssociativeEmbedding):
 
         Args:
             batch_heatmaps: (B, K, H, W), on any device.
-            batch_tags: (B, L*K, H, W); L = 2 with flip test.
+            batch_tags: (B, L*K, H, W); L = 2 with flip test. A cell whose value
+                or tag is not a finite number counts as empty.
 
         Returns:
             Three lists of B arrays: keypoints (N, K, 2) in input pixels,
@@ -203,9 +206,7 @@ class HigherHRNetCodec(AssociativeEmbedding):
         maps_of = CPUMaps if batch_heatmaps.device.type == 'cpu' else DeviceMaps
         results = [
             self._decode_one(maps_of(heat, tag))
-            for heat, tag in zip(
-                batch_heatmaps.detach().float(), batch_tags.detach().float(), strict=True
-            )
+            for heat, tag in map(_finite, batch_heatmaps.detach(), batch_tags.detach())
         ]
         keypoints, scores, instance_scores = zip(*results, strict=True)
         return list(keypoints), list(scores), list(instance_scores)
@@ -231,9 +232,12 @@ class HigherHRNetCodec(AssociativeEmbedding):
         keypoints, scores = groups[..., :2], groups[..., 2]
         if len(groups):
             if self.use_udp:
-                keypoints = refine_keypoints_dark_udp(
-                    keypoints, maps.heat_numpy(), blur_kernel_size=self.decode_gaussian_kernel
+                refined = refine_keypoints_dark_udp(
+                    keypoints.copy(),
+                    maps.heat_numpy(),
+                    blur_kernel_size=self.decode_gaussian_kernel,
                 )
+                keypoints = np.where((scores > 0)[..., None], refined, 0)
             else:
                 keypoints = keypoints + maps.quarter_steps(keypoints)
             keypoints = keypoints + self.decode_center_shift * (scores > 0)[..., None]
@@ -282,6 +286,18 @@ def _gaussian(sigma: float) -> np.ndarray:
     return np.exp(-(x[:, None] ** 2 + x**2) / (2 * sigma**2)).astype(np.float32)
 
 
+def _finite(heat: Tensor, tags: Tensor) -> tuple[Tensor, Tensor]:
+    """One image's maps in float32, (K, H, W) and (L*K, H, W), with empty cells for NaN and inf."""
+    heat, tags = heat.float(), tags.float()
+    # one cheap pass in the usual case; NumPy's on a CPU, where waking torch's threads costs more
+    plain = (maps.numpy() if maps.device.type == 'cpu' else maps for maps in (heat, tags))
+    with np.errstate(all='ignore'):
+        if math.isfinite(sum(maps.sum() for maps in plain)):
+            return heat, tags
+    number = heat.isfinite() & tags.isfinite().unflatten(0, (-1, len(heat))).all(0)
+    return heat.where(number, 0), tags.nan_to_num(0, 0, 0)
+
+
 class DeviceMaps:
     """One image's maps on any device: the plain dense form of every step.
 
@@ -296,7 +312,8 @@ class DeviceMaps:
         self.tags = tags.reshape(-1, heat.shape[0], heat.shape[1] * heat.shape[2])
 
     def heat_numpy(self) -> np.ndarray:
-        return self.heat.cpu().numpy()
+        """A copy: MMPose's UDP refinement writes into its heatmaps."""
+        return np.array(self.heat.cpu())
 
     def peaks(
         self, kernel: int, topk: int, threshold: float
@@ -370,36 +387,37 @@ class CPUMaps(DeviceMaps):
         self._heat = self.heat.numpy()
         self._tags = self.tags.contiguous().numpy()
 
-    def heat_numpy(self) -> np.ndarray:
-        return self._heat
-
     def peaks(self, kernel, topk, threshold):
         num_joints, height, width = self.shape
-        window = np.ones((kernel, kernel), dtype=np.uint8)
         topk = min(topk, height * width)
+        reach = np.arange(kernel) - kernel // 2
         vals = np.zeros((num_joints, topk), dtype=np.float32)
         index = np.zeros((num_joints, topk), dtype=np.int64)
-
-        def search(joints: np.ndarray) -> None:
-            highest = np.empty((height, width), dtype=np.float32)
-            peak = np.empty((height, width), dtype=bool)
-            high = np.empty((height, width), dtype=bool)
-            for joint in joints:
-                heat = self._heat[joint]
-                cv2.dilate(heat, window, dst=highest)
-                np.equal(highest, heat, out=peak)
-                np.logical_and(peak, np.greater(heat, threshold, out=high), out=peak)
-                found = np.flatnonzero(peak)
-                value = heat.ravel()[found]
-                if len(np.unique(value)) < len(value):
-                    # equal peaks: the choice and order are torch's, as in the dense form
-                    flat = torch.from_numpy(np.where(highest == heat, heat, 0)).flatten()
-                    value, found = (part.numpy() for part in flat.topk(topk))
-                order = np.argsort(-value, kind='stable')[:topk]
-                vals[joint, : len(order)] = value[order]
-                index[joint, : len(order)] = found[order]
-
-        _in_threads(search, np.arange(num_joints))
+        peak = np.empty((height, width), dtype=bool)
+        rising = np.empty((height, width), dtype=bool)
+        for joint, heat in enumerate(self._heat):
+            # few cells are high and no lower than those above and below; only they get a window
+            np.greater(heat, threshold, out=peak)
+            if kernel > 1:
+                peak[1:] &= np.greater_equal(heat[1:], heat[:-1], out=rising[1:])
+                peak[:-1] &= np.greater_equal(heat[:-1], heat[1:], out=rising[:-1])
+            found = np.flatnonzero(peak)
+            y, x = np.divmod(found, width)
+            value = heat[y, x]
+            if len(found) > heat.size // 64:  # noise: one dense pass is cheaper than the windows
+                highest = cv2.dilate(heat, np.ones((kernel, kernel), dtype=np.uint8))[y, x]
+            else:
+                rows = np.clip(y + reach[:, None], 0, height - 1)
+                columns = np.clip(x + reach[:, None], 0, width - 1)
+                highest = heat[rows[:, None], columns].max((0, 1))
+            found, value = found[value == highest], value[value == highest]
+            if len(np.unique(value)) < len(value):
+                # equal peaks: the choice and order are torch's, as in the dense form
+                flat = batch_heatmap_nms(self.heat[None, joint, None], kernel).flatten()
+                value, found = (part.numpy() for part in flat.topk(topk))
+            order = np.argsort(-value, kind='stable')[:topk]
+            vals[joint, : len(order)] = value[order]
+            index[joint, : len(order)] = found[order]
         return vals, np.stack((index % width, index // width), -1), index
 
     def tags_at(self, index):
@@ -410,46 +428,52 @@ class CPUMaps(DeviceMaps):
         return self._heat[joint, y, x]
 
     def best_matches(self, wanted, weight):
-        queries = [(joint, n) for joint, mean in wanted.items() for n in range(len(mean))]
-        index = {joint: np.empty(len(mean), dtype=np.int64) for joint, mean in wanted.items()}
-        top = {joint: self._heat[joint].max() for joint in wanted}
-        weight = np.float32(weight)
-        dims, width = len(self._tags), self.shape[2]
-
-        def search(chunk: list) -> None:
-            # a dense pass costs what its fresh memory costs: keep the buffers
-            buffers = np.empty((dims, *self.shape[1:]), dtype=np.float32)
-            distance = np.empty(self.shape[1:], dtype=np.float32)
-            near = np.empty(self.shape[1:], dtype=np.uint8)
-            for joint, person in chunk:
-                heat = self._heat[joint]
-                tags = self._tags[:, joint].reshape(-1, *self.shape[1:])
-                _distance(tags, wanted[joint][person], buffers, distance)
-                cv2.compare(distance, 0.5, cv2.CMP_LE, dst=near)
-                _, highest, _, (x, y) = cv2.minMaxLoc(heat, near)
-                if x >= 0 and weight - top[joint] > -highest:  # nothing farther costs less
-                    index[joint][person] = y * width + x
-                    continue
-                nearest, _, (x, y), _ = cv2.minMaxLoc(distance)
-                # a cell beats the nearest one only if its heat makes up for its distance
-                most = round(nearest) + max(0, int((top[joint] - heat[y, x]) / weight))
-                cv2.compare(distance, most + 0.5, cv2.CMP_LE, dst=near)
-                cells = np.flatnonzero(near)
-                cost = np.round(distance.ravel()[cells]) * weight - heat.ravel()[cells]
-                index[joint][person] = cells[cost.argmin()]
-
-        _in_threads(search, queries)
-        return {joint: (i, self._heat[joint].ravel()[i]) for joint, i in index.items()}
+        # a dense pass costs what its fresh memory costs: keep the buffers
+        buffers = np.empty((len(self._tags), *self.shape[1:]), dtype=np.float32)
+        distance = np.empty(self.shape[1:], dtype=np.float32)
+        matches = {}
+        for joint, mean in wanted.items():
+            heat = self._heat[joint]
+            tags = self._tags[:, joint].reshape(buffers.shape)
+            top = heat.max()
+            index = np.empty(len(mean), dtype=np.int64)
+            for person, tag in enumerate(mean):
+                _distance(tags, tag, buffers, distance)
+                index[person] = _least_cost(distance, heat, top, weight, buffers[0])
+            matches[joint] = index, heat.ravel()[index]
+        return matches
 
 
-def _in_threads(function: Callable, items: Sequence) -> None:
-    """Run ``function`` on chunks of ``items``: NumPy and OpenCV release the lock."""
-    threads = min(torch.get_num_threads(), len(items))
-    if threads == 1:
-        function(items)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(function, [items[start::threads] for start in range(threads)]))
+def _least_cost(
+    distance: np.ndarray, heat: np.ndarray, top: np.float32, weight: float, spare: np.ndarray
+) -> int:
+    """First flat index of the least ``weight * round(distance) - heat``, in float32 as MMPose's.
+
+    Args:
+        distance: (H, W) float32; overwritten.
+        heat: (H, W) float32.
+        top: its maximum.
+        weight: positive.
+        spare: (H, W) float32; overwritten.
+    """
+    weight = np.float32(weight)
+    near = distance <= 0.5
+    _, highest, _, (x, y) = cv2.minMaxLoc(heat, near.view(np.uint8))
+    if x >= 0 and weight - top > -highest:  # nothing farther costs less
+        return y * heat.shape[1] + x
+    np.rint(distance, out=distance)
+    level = distance.min()
+    found, least = 0, np.inf
+    while level < np.inf:
+        np.equal(distance, level, out=near)
+        np.subtract(level * weight, heat, out=spare)
+        cost, _, (x, y), _ = cv2.minMaxLoc(spare, near.view(np.uint8))
+        if (cost, y * heat.shape[1] + x) < (least, found):
+            found, least = y * heat.shape[1] + x, cost
+        if (level + 1) * weight - top > least:
+            break
+        level = np.min(distance, where=distance > level, initial=np.inf)
+    return found
 
 
 def _distance(tags: np.ndarray, tag: np.ndarray, buffers: np.ndarray, out: np.ndarray) -> None:

@@ -1,96 +1,154 @@
 """COCO-style datasets that name what is wrong with their files."""
 
 import json
+import logging
 import os
+from collections import Counter
 
 import numpy as np
 from mmengine.logging import print_log
 from mmpose.datasets.datasets import CocoDataset, CrowdPoseDataset
 from mmpose.registry import DATASETS
 
+_REMEDY = (
+    'The configs take the data folder, which holds annotations/ and the images, from an '
+    'environment variable (COCO_ROOT=/path/to/coco, CROWDPOSE_ROOT, SYNTHETIC_ROOT: see data_root '
+    'in the config) or from a link (ln -s /path/to/coco data/coco)'
+)
+_LEFT_OUT = 'annotations have no keypoints or no bbox; they are left out'
+_NO_IMAGE = 'annotations belong to images that it does not list; they are left out'
+_NOT_NUMBERS = 'labelled keypoints are not numbers; they are used as unlabelled'
+_OUTSIDE = 'labelled keypoints lie outside their image; they are used as unlabelled'
+
 
 class CheckedAnnotations:
     """Mixin for MMPose's COCO-style datasets: checks annotations while it loads them.
 
     What would make a silent wrong result is an error that names the file and
-    the annotation: a missing or unreadable file, a wrong number of joints,
-    and, where the file is also what the metric reads (``test_mode``),
-    coordinates that are not numbers. In training such keypoints, and those
-    outside their image, become unlabelled, with one warning a file.
+    the annotation: a missing or unreadable file, a file without images,
+    without keypoints (that of another task) or with a wrong number of them,
+    ids that are used twice, malformed annotations, and, where the file is
+    also what the metric reads (``test_mode``), keypoints that are not numbers.
+    A file without anyone to train on is an error, to test on a warning.
+
+    In training, keypoints that are not numbers or lie outside their image
+    become unlabelled, with one warning a file. A person left without labelled
+    keypoints counts as unlabelled, so that their region is masked out.
+
+    Every sample gets ``ann_shape``, the (h, w) that the file says its image
+    has, for :class:`LoadPoseImage` to compare.
     """
 
     def load_data_list(self) -> list[dict]:
-        self._not_numbers = self._outside = 0
+        self._counts: Counter[str] = Counter()
+        self._shapes: dict = {}
         self._check_files()
+        file = f'annotation file {self.ann_file}'
         try:
             data_list = super().load_data_list()
         except json.JSONDecodeError as error:
-            raise ValueError(
-                f'annotation file {self.ann_file} is not valid JSON ({error}); download it again'
-            ) from error
-        for count, what in (
-            (self._not_numbers, 'have coordinates that are not numbers'),
-            (self._outside, 'lie outside their image'),
-        ):
-            if count:
-                print_log(
-                    f'{self.ann_file}: {count} labelled keypoints {what}; '
-                    'they are used as unlabelled',
-                    'current',
-                    level='WARNING',
-                )
-        if not self.test_mode and not any(
-            np.any(np.asarray(info['keypoints_visible']) > 0) for info in data_list
-        ):
-            raise ValueError(
-                f'annotation file {self.ann_file} has no person with a labelled keypoint, '
-                'there is nothing to train on'
-            )
+            raise ValueError(f'{file} is not valid JSON ({error}); download it again') from error
+        except KeyError as error:
+            raise ValueError(f'{file}: an image or annotation has no {error}') from error
+        if not data_list and self.test_mode:
+            raise ValueError(f'{file} lists no images')
+        for what, count in self._counts.items():
+            print_log(f'{file}: {count} {what}', 'current', level=logging.WARNING)
+        if not any(np.any(info.get('keypoints_visible', 0) > 0) for info in data_list):
+            empty = f'{file} has no person with a labelled keypoint'
+            if not self.test_mode:
+                raise ValueError(f'{empty}, there is nothing to train on')
+            print_log(f'{empty}, AP is not defined (-1)', 'current', level=logging.WARNING)
+        for info in data_list:
+            if info['img_id'] in self._shapes:
+                info['ann_shape'] = self._shapes[info['img_id']]
+        del self._shapes
         return data_list
 
     def _check_files(self) -> None:
-        remedy = (
-            'set data_root in the config to the folder that holds annotations/ and the image '
-            'folders, for example --cfg-options data_root=/path/to/coco/'
-        )
         for path in filter(None, (self.ann_file, self.bbox_file)):
             if '://' not in path and not os.path.isfile(path):
-                raise FileNotFoundError(f'annotation file not found: {path}; {remedy}')
+                raise FileNotFoundError(f'annotation file not found: {path}. {_REMEDY}')
         folder = self.data_prefix.get('img') or ''
         if folder and '://' not in folder and not os.path.isdir(folder):
-            raise FileNotFoundError(f'image folder not found: {folder}; {remedy}')
+            raise FileNotFoundError(f'image folder not found: {folder}. {_REMEDY}')
+
+    def _load_annotations(self) -> tuple[list[dict], list[dict]]:
+        instances, images = super()._load_annotations()
+        file, coco = f'annotation file {self.ann_file}', self.coco
+        annotations = coco.dataset.get('annotations', [])
+        for what, listed, indexed in (
+            ('image', coco.dataset.get('images', []), coco.imgs),
+            ('annotation', annotations, coco.anns),
+        ):
+            if len(listed) != len(indexed):
+                twice = next(id for id, n in Counter(e['id'] for e in listed).items() if n > 1)
+                raise ValueError(f'{file}: {what} id {twice} is used twice, ids must be unique')
+        if annotations and not any('keypoints' in ann for ann in annotations):
+            raise ValueError(
+                f'{file}: none of its {len(annotations)} annotations has keypoints. Is it the file '
+                'of another task? COCO keeps keypoints in person_keypoints_*.json'
+            )
+        strangers = sum(ann['image_id'] not in coco.imgs for ann in annotations)
+        if strangers:
+            self._counts[_NO_IMAGE] = strangers
+        for image in images:
+            if image.get('width') and image.get('height'):
+                self._shapes[image['id']] = image['height'], image['width']
+        return instances, images
 
     def parse_data_info(self, raw_data_info: dict) -> dict | None:
         ann, image = raw_data_info['raw_ann_info'], raw_data_info['raw_img_info']
-        where = f'{self.ann_file}: annotation {ann.get("id")} of image {ann.get("image_id")}'
-        joints = self.metainfo['num_keypoints']
-        if 'keypoints' in ann and len(ann['keypoints']) != 3 * joints:
+        joints = self._metainfo['num_keypoints']  # metainfo is a deep copy every time
+        try:
+            if 'keypoints' in ann and len(ann['keypoints']) != 3 * joints:
+                raise ValueError(
+                    f'{len(ann["keypoints"])} keypoint numbers, but {type(self).__name__} needs '
+                    f'(x, y, visible) for each of {joints} keypoints, {3 * joints} numbers. Is it '
+                    'the annotation file of another dataset?'
+                )
+            info = super().parse_data_info(raw_data_info)
+            if info is None:
+                self._counts[_LEFT_OUT] += 1
+                return None
+            if not (np.isfinite(info['bbox']).all() and np.isfinite(info['area'])):
+                raise ValueError('its bbox or area is not a number')
+            self._check_keypoints(info, image)
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f'it has no {error}' if isinstance(error, KeyError) else error
             raise ValueError(
-                f'{where} has {len(ann["keypoints"])} keypoint numbers; '
-                f'{type(self).__name__} needs (x, y, visible) for each of {joints} keypoints, '
-                f'{3 * joints} numbers. Is it the annotation file of another dataset?'
-            )
-        info = super().parse_data_info(raw_data_info)
-        if info is None:
-            return None
-        labelled = info['keypoints_visible'] > 0
-        number = np.isfinite(info['keypoints']).all(-1)
-        if not number.all():
+                f'{self.ann_file}: annotation {ann.get("id")} of image {ann.get("image_id")}: '
+                f'{reason}'
+            ) from error
+        return info
+
+    def _check_keypoints(self, info: dict, image: dict) -> None:
+        points, visible = info['keypoints'], info['keypoints_visible']
+        size = np.array([image['width'], image['height']])
+        fine = ((points >= 0) & (points <= size)).all(-1) & (visible >= 0)
+        if not fine.all():
+            number = np.isfinite(points).all(-1) & np.isfinite(visible)
+            labelled = visible != 0
             if self.test_mode and (labelled & ~number).any():
                 raise ValueError(
-                    f'{where} has a labelled keypoint whose coordinates are not numbers; '
-                    'the metric reads this file too, correct it'
+                    'a labelled keypoint is not a number; the metric reads this file too, '
+                    'correct it'
                 )
-            self._not_numbers += int((labelled & ~number).sum())
-            info['keypoints'] = np.where(number[..., None], info['keypoints'], 0)
-        size = np.array([image['width'], image['height']])
-        inside = ((info['keypoints'] >= 0) & (info['keypoints'] <= size)).all(-1)
-        keep = labelled & number
-        if not self.test_mode:
-            self._outside += int((keep & ~inside).sum())
-            keep &= inside
-        info['keypoints_visible'] = np.where(keep, info['keypoints_visible'], 0).astype(np.float32)
-        return info
+            info['keypoints'] = np.where(number[..., None], points, 0).astype(np.float32)
+            keep = number & (visible > 0)
+            if not self.test_mode:
+                for what, odd in (
+                    (_NOT_NUMBERS, labelled & ~number),
+                    (_OUTSIDE, keep & ~fine),
+                ):
+                    if odd.any():
+                        self._counts[what] += int(odd.sum())
+                keep &= fine
+            visible = info['keypoints_visible'] = np.where(keep, visible, 0).astype(np.float32)
+        count = int((visible > 0).sum())
+        # who has none is masked out; CrowdPose counts otherwise than by the flags
+        if not self.test_mode and bool(count) != bool(info['num_keypoints']):
+            info['num_keypoints'] = count
 
 
 @DATASETS.register_module()

@@ -1,13 +1,16 @@
 """Bottom-up transforms after the official HigherHRNet pipeline (arXiv 1908.10357)."""
 
+import logging
 import math
 import os
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from mmcv import imfrombytes
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
+from mmengine.fileio import get
 from mmengine.logging import print_log
 from mmpose.datasets.transforms import BottomupRandomAffine, LoadImage, PackPoseInputs
 from mmpose.datasets.transforms.formatting import image_to_tensor
@@ -16,21 +19,30 @@ from mmpose.structures.bbox import get_warp_matrix
 from pycocotools import mask as coco_mask
 
 Size = tuple[int, int]
+FAR = 1e5  # pixels
+STRIDE = 32  # of the networks' lowest resolution
 
 
 @TRANSFORMS.register_module()
 class LoadPoseImage(LoadImage):
     """MMPose's ``LoadImage`` with errors that name the file and say what to do.
 
+    An image is refused if it cannot be decoded, if it is a JPEG without an
+    end (some OpenCV versions fill the missing part with grey and go on), or if
+    its size is not the one in the annotation file (``ann_shape``), which would
+    put all its keypoints at wrong places.
+
     Args:
-        skip_corrupt: leave an unreadable image out with one warning, so that
-            one bad file does not end a training. A missing file is always an
+        skip_corrupt: leave a refused image out with one warning, so that one
+            bad file does not end a training. A missing file is always an
             error: it means a wrong path, not a bad file.
         **kwargs: as for :class:`mmpose.datasets.transforms.LoadImage`.
 
+    Required keys: ``img_path`` or ``img``; optional ``ann_shape`` (h, w).
+
     Raises:
         FileNotFoundError: if the image is not there.
-        ValueError: if the image cannot be decoded.
+        ValueError: if it is refused.
     """
 
     def __init__(self, skip_corrupt: bool = False, **kwargs) -> None:
@@ -40,29 +52,52 @@ class LoadPoseImage(LoadImage):
 
     def transform(self, results: dict) -> dict | None:
         path = results.get('img_path')
-        local = 'img' not in results and path is not None and '://' not in str(path)
-        if local and not os.path.isfile(path):
+        if 'img' in results or path is None or '://' in str(path):
+            return self._finish(results)
+        if not os.path.isfile(path):
+            folder = os.path.dirname(path) or '.'
             raise FileNotFoundError(
                 f'image not found: {path}. Check data_root and data_prefix in the config '
-                f'(the folder {os.path.dirname(path) or "."} '
-                f'{"exists" if os.path.isdir(os.path.dirname(path) or ".") else "does not exist"})'
+                f'(the folder {folder} {"exists" if os.path.isdir(folder) else "does not exist"})'
             )
         try:
-            loaded = super().transform(results)
-            if loaded is None:
-                raise ValueError('cannot be decoded')
-            return loaded
+            results['img'] = self._load(path, results.get('ann_shape'))
         except Exception as error:
-            if not local:
-                raise
-            if self.skip_corrupt:
-                if path not in self._warned:
-                    self._warned.add(path)
-                    print_log(f'skipped unreadable image {path}', 'current', level='WARNING')
-                return None
+            if not self.skip_corrupt:
+                raise ValueError(
+                    f'unusable image {path} ({error}): replace the file or take it out of the '
+                    'annotations'
+                ) from error
+            if path not in self._warned:
+                self._warned.add(path)
+                print_log(
+                    f'skipped unusable image {path} ({error})', 'current', level=logging.WARNING
+                )
+            return None
+        return self._finish(results)
+
+    def _finish(self, results: dict) -> dict:
+        results = super().transform(results)
+        if self.to_float32:  # the parent forgets it for images that are loaded already
+            results['img'] = results['img'].astype(np.float32)
+        return results
+
+    def _load(self, path: str, shape: Size | None) -> np.ndarray:
+        data = get(path, backend_args=self.backend_args)
+        if not data:
+            raise ValueError('the file is empty')
+        jpeg = data.startswith(b'\xff\xd8')
+        if jpeg and data.find(b'\xff\xd9', data.find(b'\xff\xda')) < 0:
+            raise ValueError('the JPEG is truncated')
+        image = imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
+        if image is None:
+            raise ValueError('it cannot be decoded')
+        if shape is not None and tuple(shape) != image.shape[:2]:
             raise ValueError(
-                f'unreadable image {path}: replace the file or take it out of the annotations'
-            ) from error
+                f'it is {image.shape[1]}x{image.shape[0]} pixels, but {shape[1]}x{shape[0]} '
+                'according to its annotations'
+            )
+        return image
 
 
 @TRANSFORMS.register_module()
@@ -163,44 +198,55 @@ class BottomupCrowdMask(BaseTransform):
     @staticmethod
     def _decode(segmentation, shape: tuple[int, int], path: str | None) -> np.ndarray:
         """A COCO segmentation -> (h, w) mask."""
+        size = segmentation.get('size', shape) if isinstance(segmentation, dict) else shape
+        if tuple(size) != shape:
+            raise ValueError(
+                f'{path}: a crowd segmentation of size {tuple(size)} in an image of size {shape}; '
+                'image and annotation do not belong together'
+            )
         try:
             if isinstance(segmentation, dict):
                 counts = segmentation['counts']
-                rle = segmentation
+                rle = dict(segmentation, size=shape)
                 if isinstance(counts, (list, tuple)):
-                    rle = coco_mask.frPyObjects(segmentation, *shape)
+                    if sum(counts) != shape[0] * shape[1]:
+                        raise ValueError('its counts do not add up to the size of the image')
+                    rle = coco_mask.frPyObjects(rle, *shape)
                 elif isinstance(counts, str):
-                    rle = dict(segmentation, counts=counts.encode())
-                mask = coco_mask.decode(rle)
-            else:
-                polygons = [p for p in segmentation or () if len(p) >= 6]
-                if not polygons:
-                    return np.zeros(shape, dtype=np.uint8)
-                mask = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *shape)))
-        except (KeyError, TypeError, ValueError) as error:
+                    rle['counts'] = counts.encode()
+                return coco_mask.decode(rle)
+            polygons = [np.array(p, dtype=float) for p in segmentation or () if len(p) >= 6]
+            if not polygons:
+                return np.zeros(shape, dtype=np.uint8)
+            # pycocotools walks along the edges: these (and NaN) would take all memory
+            if not np.abs(np.concatenate(polygons)).max() < FAR:
+                raise ValueError('a polygon has coordinates far outside of the image')
+            rles = coco_mask.frPyObjects([p.tolist() for p in polygons], *shape)
+            return coco_mask.decode(coco_mask.merge(rles))
+        except Exception as error:  # pycocotools also raises the base class
             raise ValueError(f'{path}: unreadable segmentation of a crowd: {error}') from error
-        if mask.shape != shape:
-            raise ValueError(
-                f'{path}: a crowd segmentation of size {mask.shape} in an image of size {shape}; '
-                'image and annotation do not belong together'
-            )
-        return mask
 
 
 @TRANSFORMS.register_module()
 class BottomupMultiScaleResize(BaseTransform):
     """The official test-time resize, to one or several scales.
 
-    The short side becomes ``input_size``, the long side its proportional
-    length rounded up to a multiple of 64 at the *smallest* scale; larger
+    At the *smallest* scale, the short side becomes that share of
+    ``input_size`` and the long side its proportional length, each rounded up
+    to a multiple of 64 (a fraction of a pixel beyond it is cut off); larger
     scales are exact multiples of that size, so that maps of all scales
-    coincide. The image is centred and the rest padded with black.
+    coincide. The image is centred, to whole pixels, and the rest black.
 
     Args:
         input_size: length of the short side, or (w, h) of equal lengths.
         scales: test scales; must hold 1, where tags are read and to which
             the results refer.
         size_factor: 64 officially.
+
+    Raises:
+        ValueError: if ``input_size`` has two lengths, or the scales give
+            sizes that a network of stride 32 cannot take; with 64, they must
+            be multiples of half the smallest one.
 
     Required keys: ``img``. Modified keys: ``img`` (a list if there is more
     than one scale), ``img_shape``. Added keys: ``input_size``,
@@ -219,6 +265,14 @@ class BottomupMultiScaleResize(BaseTransform):
             raise ValueError(f'input_size is the short side, one length; got {input_size}')
         if 1 not in scales or min(scales) <= 0:
             raise ValueError(f'scales must be positive and hold 1, got {tuple(scales)}')
+        unit = math.gcd(size_factor, STRIDE)
+        for scale in scales:
+            steps = size_factor * scale / min(scales) / unit
+            if abs(steps - round(steps)) > 1e-6:
+                raise ValueError(
+                    f'scale {scale} is not a multiple of {unit / size_factor:g} times the smallest '
+                    f'one, {min(scales)}, so that its sizes would not be multiples of {unit}'
+                )
         self.short_side = sides.pop()
         self.scales = tuple(scales)
         self.size_factor = size_factor
@@ -233,7 +287,7 @@ class BottomupMultiScaleResize(BaseTransform):
     def transform(self, results: dict) -> dict:
         image = results['img']
         height, width = image.shape[:2]
-        center = np.array([width / 2, height / 2], dtype=np.float32)
+        center = np.array([(width + 1) // 2, (height + 1) // 2], dtype=np.float32)
         images = []
         for scale in self.scales:
             size = self._size(width, height, scale)
@@ -297,4 +351,5 @@ class PackBottomupInputs(PackPoseInputs):
 
 
 def _ceil_to(length: float, factor: int) -> int:
-    return math.ceil(length / factor) * factor
+    """Round up as the official code does, where 64.9 gives 64 and 65 gives 128."""
+    return int((length + factor - 1) // factor * factor)

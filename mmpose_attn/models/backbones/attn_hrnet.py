@@ -195,6 +195,9 @@ class AttnHRNet(HRNet):
         so the plugins are put back and initialised by themselves. Pretrained
         weights come last: they may hold the plugins' weights as well.
         """
+        if self.is_init:  # MMEngine warns and changes nothing
+            super().init_weights()
+            return
         cfgs = self.init_cfg or []
         cfgs = [cfgs] if isinstance(cfgs, dict) else list(cfgs)
         pretrained = [cfg for cfg in cfgs if cfg['type'] == 'Pretrained']

@@ -35,11 +35,12 @@ class HigherHRNetHead(BaseHead):
         num_basic_blocks: residual blocks in each deconvolution stage.
         cat_output: whether each deconvolution stage also takes the previous
             stage's maps.
-        with_tags: for every stage, whether it predicts tags. Stage 0 must.
+        with_tags: for every stage, whether it predicts tags. Stage 0 must;
+            others only for inference, as targets are for stage 0.
         heatmap_loss: built for every stage; sums over the stages with
             ``heatmap_weights``.
         heatmap_weights: factor of every stage's heatmap loss.
-        tag_loss: grouping loss, on every stage with tags.
+        tag_loss: grouping loss, on stage 0.
         norm_cfg: norm layer of the deconvolution stages.
         decoder: codec that turns maps into people; needed by :meth:`predict`.
         init_cfg: default: convolutions N(0, 0.001), norms 1, as officially.
@@ -154,8 +155,13 @@ class HigherHRNetHead(BaseHead):
 
         Raises:
             ValueError: if the number of target resolutions differs from the
-                number of stages.
+                number of stages, or a stage above 0 has tags.
         """
+        if any(self.with_tags[1:]):
+            raise ValueError(
+                f'HigherHRNetHead: with_tags={self.with_tags} cannot be trained, '
+                'keypoint_indices are cells of stage 0 only'
+            )
         outs = self(feats)
         fields = [sample.gt_fields for sample in batch_data_samples]
         resolutions = getattr(fields[0], 'nlevel', 1)
@@ -168,17 +174,13 @@ class HigherHRNetHead(BaseHead):
         indices = [sample.gt_instance_labels.keypoint_indices for sample in batch_data_samples]
 
         losses = {}
-        pull = push = 0
         for stage, (out, weight) in enumerate(zip(outs, self.heatmap_weights, strict=True)):
             target = torch.stack([level[stage].heatmaps for level in levels])
             mask = torch.stack([level[stage].heatmap_mask for level in levels])
-            heatmaps, tags = out[:, : self.num_keypoints], out[:, self.num_keypoints :]
             losses[f'loss_heatmap_{stage}'] = weight * self.heatmap_loss(
-                heatmaps.float(), target, None, mask
+                out[:, : self.num_keypoints].float(), target, None, mask
             )
-            if self.with_tags[stage]:
-                pulled, pushed = self.tag_loss(tags, indices)
-                pull, push = pull + pulled, push + pushed
+        pull, push = self.tag_loss(outs[0][:, self.num_keypoints :], indices)
         losses.update(loss_pull=pull, loss_push=push)
         return losses
 

@@ -73,7 +73,9 @@ class HigherHRNetEstimator(BottomupPoseEstimator):
 
     def __init__(self, *args, partial_load: Sequence[str] = (), **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        register_shape_check(self, allow=tuple(partial_load))
+        if isinstance(partial_load, str):
+            raise TypeError(f'partial_load is a sequence of prefixes, got {partial_load!r}')
+        register_shape_check(self, allow=tuple(f'{prefix}*' for prefix in partial_load))
 
     def forward(
         self,

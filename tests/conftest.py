@@ -1,0 +1,17 @@
+import os
+
+# one thread a process: several tests run side by side
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import pytest
+
+
+@pytest.fixture(scope='module')
+def mmpose_scope():
+    """What ``default_scope = 'mmpose'`` in a config does, for one test module."""
+    from mmengine.registry import DefaultScope
+
+    import mmpose_attn  # noqa: F401
+
+    with DefaultScope.overwrite_default_scope('mmpose'):
+        yield

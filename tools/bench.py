@@ -1,0 +1,39 @@
+"""Measures speed against MMPose on the same inputs: decoding, grouping loss, targets, flip test."""
+
+import argparse
+
+import torch
+
+from mmpose_attn import benchmark
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add('--quick', action='store_true', help='tiny inputs: shows that it runs, not how fast')
+    add('--full', action='store_true', help='also the flip test of a whole HigherHRNet-W32')
+    add('--only', choices=benchmark.PARTS, help='measure this part alone')
+    add('--repeat', type=int, help='interleaved pairs per input')
+    add('--threads', type=int, help="torch's threads (default: torch's choice)")
+    add('--device', default='cpu', help='torch device of all but the targets')
+    add('--markdown', action='store_true', help='print the table as Markdown')
+    args = parser.parse_args()
+    for name in ('repeat', 'threads'):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f'--{name} must be positive')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    parts = (args.only,) if args.only else benchmark.PARTS[: 4 if args.full else 3]
+    print(benchmark.environment(args.device), end='\n\n')
+    print(benchmark.format_head(args.markdown))
+    for row in benchmark.run(parts, args.quick, args.repeat, args.device):
+        print(benchmark.format_row(row, args.markdown), flush=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,21 @@
+"""Makes synthetic people, trains a small HigherHRNet-SE on them through mim and shows its AP."""
+
+import argparse
+
+from mmpose_attn.demo import run_demo
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument('--out', default='demo_output', help='folder for data, weights, pictures')
+    parser.add_argument('--num-train', type=int, default=4000, help='training images')
+    parser.add_argument('--num-val', type=int, default=200, help='held-out images')
+    parser.add_argument('--pictures', type=int, default=24, help='images on the contact sheet')
+    args, train_args = parser.parse_known_args()
+    run_demo(args.out, args.num_train, args.num_val, args.pictures, tuple(train_args))
+
+
+if __name__ == '__main__':
+    main()
