@@ -32,6 +32,7 @@ val_pipeline = [
 ]
 
 dataset_type = 'CheckedCocoDataset'
+data_mode = 'bottomup'  # asked for by MMPoseInferencer
 train_dataloader = dict(
     batch_size=12,
     num_workers=4,
@@ -40,7 +41,7 @@ train_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
-        data_mode='bottomup',
+        data_mode=data_mode,
         ann_file='annotations/person_keypoints_train2017.json',
         data_prefix=dict(img='train2017/'),
         pipeline=train_pipeline,
@@ -55,7 +56,7 @@ val_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
-        data_mode='bottomup',
+        data_mode=data_mode,
         ann_file='annotations/person_keypoints_val2017.json',
         data_prefix=dict(img='val2017/'),
         test_mode=True,

@@ -1,5 +1,6 @@
 # HigherHRNet-W32 (arXiv 1908.10357), the official network
 model = dict(
+    _scope_='mmpose',  # whatever the scope of the caller, such as MMPoseInferencer's
     type='HigherHRNetEstimator',
     data_preprocessor=dict(
         type='BottomupDataPreprocessor',

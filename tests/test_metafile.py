@@ -1,0 +1,123 @@
+"""The metafiles: every config once, published figures only, readable by mim and the inferencer."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from mim.commands.search import convert2df, filter_by_training_datasets
+from mmengine import Config
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import DefaultScope
+from mmpose.apis import MMPoseInferencer
+from mmpose.apis.inferencers import Pose2DInferencer
+from mmpose.registry import MODELS
+from modelindex.load_model_index import load
+
+from tests.helpers import ROOT
+
+INDEX = ROOT / 'model-index.yml'
+METAFILES = [ROOT / name for name in yaml.safe_load(INDEX.read_text())['Import']]
+CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
+MODELS_ = [model for path in METAFILES for model in yaml.safe_load(path.read_text())['Models']]
+every_model = pytest.mark.parametrize('model', MODELS_, ids=lambda model: model['Name'])
+HOST = 'https://download.openmmlab.com/mmpose/'
+
+
+def aliases(model):
+    alias = model.get('Alias', [])
+    return [alias] if isinstance(alias, str) else alias
+
+
+def test_every_config_has_one_entry_and_every_metafile_is_imported():
+    assert sorted(model['Name'] for model in MODELS_) == CONFIGS
+    assert set(METAFILES) == set((ROOT / 'configs').rglob('*.yml'))
+
+
+def test_names_are_unique_and_lower_case():
+    # mim search lowers the query but not the names; the inferencer takes the first that fits
+    names = [name for model in MODELS_ for name in (model['Name'], *aliases(model))]
+    assert len(set(names)) == len(names)
+    assert all(name == name.lower() and ' ' not in name for name in names)
+
+
+@pytest.mark.parametrize('path', [INDEX, *METAFILES], ids=lambda path: path.name)
+def test_no_comments(path):
+    text = path.read_text()
+    assert not re.search(r'(^|\s)#', text, re.MULTILINE)
+    # a colon or a hash inside an unquoted text would have cut it
+    assert yaml.safe_load(text)
+
+
+@every_model
+def test_entry(model):
+    assert model['Config'] == f'configs/{model["Name"]}.py' and (ROOT / model['Config']).is_file()
+    assert model['In Collection'] == 'HigherHRNet'
+    metadata = model['Metadata']
+    data = {'coco': 'COCO', 'crowdpose': 'CrowdPose', 'synthetic': 'Synthetic'}
+    assert metadata['Training Data'] in [data[w] for w in model['Name'].split('_') if w in data]
+    assert ('Squeeze-and-Excitation' in metadata['Architecture']) == ('_se_' in model['Name'])
+    assert ('CBAM' in metadata['Architecture']) == ('_cbam_' in model['Name'])
+    if 'Weights' in model:
+        assert re.fullmatch(re.escape(HOST) + r'bottom_up/[\w-]+\.pth', model['Weights'])
+
+
+@every_model
+def test_figures_are_published_and_say_where(model):
+    for result in model.get('Results', []):
+        assert len(result['Published From']) > 20
+        assert result['Task'] == 'Body 2D Keypoint'
+        assert result['Dataset'] == model['Metadata']['Training Data']
+        assert result['Metrics'] and all(0.4 < v < 1 for v in result['Metrics'].values())
+    if 'Weights' in model:
+        # of several the last counts for mim: it has to belong to the weights
+        assert model['Results'][-1]['Published From'].endswith('the weights of this entry)')
+
+
+@every_model
+def test_parameters_are_the_models(model, mmpose_scope):
+    if 'Parameters' not in model['Metadata']:
+        assert model['Name'].startswith('demo_')
+        return
+    config = Config.fromfile(ROOT / model['Config'])
+    with torch.device('meta'):
+        built = MODELS.build(config.model)
+    assert sum(p.numel() for p in built.parameters()) == model['Metadata']['Parameters']
+
+
+def test_mim_reads_the_index():
+    index = load(str(INDEX))
+    assert index.check(silent=True) == []
+    table = convert2df(index)
+    assert sorted(table.index) == CONFIGS
+    assert table.loc['higherhrnet_w32_coco_512', 'coco/ap'] == 0.677
+    crowdpose = filter_by_training_datasets(table, ['crowdpose'])
+    assert sorted(crowdpose.index) == [name for name in CONFIGS if 'crowdpose' in name]
+
+
+@pytest.mark.parametrize('model', [m for m in MODELS_ if 'Weights' in m], ids=lambda m: m['Name'])
+def test_inferencer_finds_names_and_aliases(model):
+    inferencer = object.__new__(Pose2DInferencer)
+    inferencer.scope = 'mmpose_attn'
+    for name in (model['Name'], *aliases(model)):
+        config, weights = inferencer._load_model_from_metafile(name)
+        assert config.filename.endswith(model['Config']) and weights == model['Weights']
+
+
+def test_models_build_in_the_inferencers_scope():
+    # MMPoseInferencer(..., scope='mmpose_attn') builds from MMEngine's registry in that scope
+    config = Config.fromfile(ROOT / 'configs' / 'higherhrnet_w32_coco_512.py')
+    with DefaultScope.overwrite_default_scope('mmpose_attn'), torch.device('meta'):
+        assert type(ROOT_MODELS.build(config.model)).__name__ == 'HigherHRNetEstimator'
+
+
+def test_inferencer_takes_a_config_and_weights(tmp_path, mmpose_scope):
+    path = ROOT / 'configs' / 'demo_higherhrnet_se_synthetic_256.py'
+    weights = tmp_path / 'weights.pth'
+    torch.save(MODELS.build(Config.fromfile(path).model).state_dict(), weights)
+    inferencer = MMPoseInferencer(pose2d=str(path), pose2d_weights=str(weights), device='cpu')
+    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    result = next(inferencer(image, return_vis=True))
+    assert len(result['predictions']) == 1
+    assert result['visualization'][0].shape == image.shape
