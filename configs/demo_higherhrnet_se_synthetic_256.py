@@ -12,9 +12,9 @@ model = dict(
     backbone=dict(
         extra=dict(
             stage1=dict(block='BASIC', num_blocks=(1,), num_channels=(32,)),
-            stage2=dict(num_blocks=(2, 2), num_channels=(16, 32)),
-            stage3=dict(num_modules=1, num_blocks=(2, 2, 2), num_channels=(16, 32, 64)),
-            stage4=dict(num_modules=1, num_blocks=(2, 2, 2, 2), num_channels=(16, 32, 64, 128)),
+            stage2=dict(num_blocks=(1, 1), num_channels=(16, 32)),
+            stage3=dict(num_modules=1, num_blocks=(1, 1, 1), num_channels=(16, 32, 64)),
+            stage4=dict(num_modules=1, num_blocks=(1, 1, 1, 1), num_channels=(16, 32, 64, 128)),
         ),
         plugins=[dict(cfg=dict(type='SEAttention', ratio=16), position='stem')],
         init_cfg=dict(

@@ -32,7 +32,7 @@ SHEET_COLUMNS = 6
 
 def run_demo(
     out_dir: str | Path,
-    num_train: int = 4000,
+    num_train: int = 3600,
     num_val: int = 200,
     pictures: int = 24,
     train_args: tuple[str, ...] = (),
