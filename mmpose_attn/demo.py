@@ -21,7 +21,7 @@ CONFIG = Path(__file__).parents[1] / 'configs' / 'demo_higherhrnet_se_synthetic_
 SCENES = SyntheticConfig(
     image_size=(256, 256),
     people=(1, 1),
-    size=(0.6, 0.95),
+    size=(0.75, 0.95),
     occluder_prob=0.0,
     truncation_prob=0.0,
     crowd_prob=0.0,
@@ -32,7 +32,7 @@ SHEET_COLUMNS = 6
 
 def run_demo(
     out_dir: str | Path,
-    num_train: int = 3600,
+    num_train: int = 2400,
     num_val: int = 200,
     pictures: int = 24,
     train_args: tuple[str, ...] = (),
