@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data_helpers import ROOT, make_small_dataset, write_config
+from tests.data_helpers import DEMO, ROOT, make_small_dataset, write_config
+from tests.test_packaging import build_wheel, copy_sources
+from tests.test_packaging import run as run_in
 
 # COCO's ten figures, as the evaluation prints them
 TABLE = [
@@ -36,8 +38,8 @@ class Project:
         self.config = write_config(folder)
         self.work = folder / 'work'
 
-    def run(self, *command, ok: bool = True, gpu: bool = False) -> str:
-        env = dict(os.environ, SYNTHETIC_ROOT=str(self.data))
+    def run(self, *command, ok: bool = True, gpu: bool = False, **env) -> str:
+        env = dict(os.environ, SYNTHETIC_ROOT=str(self.data), **env)
         if not gpu:
             env['CUDA_VISIBLE_DEVICES'] = '-1'
         result = subprocess.run(
@@ -158,3 +160,27 @@ def test_inference_on_an_image(project, trained, monkeypatch, mmpose_scope):
 
     (by_array,) = inference_bottomup(model, cv2.imread(str(image)))
     assert np.array_equal(by_array.pred_instances.keypoints, instances.keypoints)
+
+
+@pytest.mark.slow
+def test_mim_train_by_name_from_a_wheel(project, tmp_path):
+    result, wheel = build_wheel(copy_sources(tmp_path / 'source'), tmp_path)
+    assert wheel is not None, result.stderr
+    site = tmp_path / 'site'
+    result = run_in('-m', 'pip', 'install', '--no-deps', '--target', site, wheel, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    options = ('train_cfg.max_epochs=1', 'train_dataloader.batch_size=2')
+    text = project.run(
+        '-m',
+        'mim',
+        'train',
+        'mmpose_attn',
+        DEMO.name,
+        '--work-dir',
+        tmp_path / 'work',
+        '--cfg-options',
+        *options,
+        PYTHONPATH=str(site),
+    )
+    assert f'{site}/mmpose_attn/.mim/tools/train.py' in text
+    assert 'Epoch(train) [1][2/2]' in text or (tmp_path / 'work' / 'epoch_1.pth').is_file()
