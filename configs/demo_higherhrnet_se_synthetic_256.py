@@ -49,20 +49,23 @@ val_pipeline = [
     dict(type='BottomupMultiScaleResize', input_size=codec['input_size'], scales=(1,)),
     dict(type='PackBottomupInputs'),
 ]
+# on two cores a worker takes from the convolutions more than it gives
+workers = dict(num_workers=0, persistent_workers=False)
 train_dataloader = dict(
-    batch_size=8, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline)
+    batch_size=8, dataset=dict(data_root=data_root, pipeline=train_pipeline), **workers
 )
 val_dataloader = dict(
-    batch_size=8, num_workers=1, dataset=dict(data_root=data_root, pipeline=val_pipeline)
+    batch_size=8, dataset=dict(data_root=data_root, pipeline=val_pipeline), **workers
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + '/annotations/person_keypoints_val2017.json')
 test_evaluator = val_evaluator
 
-train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=10)
-optim_wrapper = dict(optimizer=dict(type='Adam', lr=2e-3))
+train_cfg = dict(by_epoch=True, max_epochs=4, val_interval=10)
+optim_wrapper = dict(optimizer=dict(type='Adam', lr=3e-3))
 param_scheduler = [
     dict(type='LinearLR', begin=0, end=50, start_factor=0.05, by_epoch=False),
-    dict(type='CosineAnnealingLR', begin=0, end=2, by_epoch=True, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=0, end=4, by_epoch=True, convert_to_iter_based=True),
 ]
+custom_hooks = [dict(type='SyncBuffersHook'), dict(type='ChannelsLastHook')]
 randomness = dict(seed=0)

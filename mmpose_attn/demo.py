@@ -28,11 +28,19 @@ SCENES = SyntheticConfig(
     back_prob=0.0,
 )
 SHEET_COLUMNS = 6
+CPU_TRAINING = dict(
+    # a short spin between layers; a long one starves what else runs on few cores
+    GOMP_SPINCOUNT='30000',
+    # glibc otherwise gives every large activation back to the system and takes the page faults
+    # of a fresh one, which costs more than the convolutions (docs/performance.md)
+    MALLOC_MMAP_MAX_='0',
+    MALLOC_TRIM_THRESHOLD_='100000000000',
+)
 
 
 def run_demo(
     out_dir: str | Path,
-    num_train: int = 2400,
+    num_train: int = 4000,
     num_val: int = 200,
     pictures: int = 24,
     train_args: tuple[str, ...] = (),
@@ -70,8 +78,7 @@ def run_demo(
     )
     made = time.perf_counter()
 
-    # waiting threads that spin starve the data loader on few cores
-    environment = dict({'OMP_WAIT_POLICY': 'PASSIVE'}, **os.environ, SYNTHETIC_ROOT=str(data))
+    environment = {**CPU_TRAINING, **os.environ, 'SYNTHETIC_ROOT': str(data)}
     print(f'2/4  mim train mmpose {CONFIG.name}', flush=True)
     shutil.rmtree(work, ignore_errors=True)
     _mim(['train', 'mmpose', CONFIG, '--work-dir', work, *train_args], environment)

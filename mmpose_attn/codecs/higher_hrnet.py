@@ -4,7 +4,6 @@ Cheng et al., "HigherHRNet", CVPR 2020, arXiv 1908.10357; grouping after
 Newell et al., arXiv 1611.05424.
 """
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -203,13 +202,18 @@ class HigherHRNetCodec(AssociativeEmbedding):
                 f'tags {tuple(batch_tags.shape)} do not fit heatmaps '
                 f'{tuple(batch_heatmaps.shape)}: expected (B, L*K, H, W) and (B, K, H, W)'
             )
-        maps_of = CPUMaps if batch_heatmaps.device.type == 'cpu' else DeviceMaps
-        results = [
-            self._decode_one(maps_of(heat, tag))
-            for heat, tag in map(_finite, batch_heatmaps.detach(), batch_tags.detach())
-        ]
+        images = zip(batch_heatmaps.detach().float(), batch_tags.detach().float(), strict=True)
+        results = [self._decode_image(heat, tags) for heat, tags in images]
         keypoints, scores, instance_scores = zip(*results, strict=True)
         return list(keypoints), list(scores), list(instance_scores)
+
+    def _decode_image(self, heat: Tensor, tags: Tensor) -> tuple[np.ndarray, ...]:
+        if heat.device.type != 'cpu':
+            return self._decode_one(DeviceMaps(*_finite(heat, tags)))
+        try:
+            return self._decode_one(CPUMaps(heat, tags))
+        except NotFiniteError:
+            return self._decode_one(CPUMaps(*_finite(heat, tags)))
 
     def _decode_one(self, maps: 'CPUMaps | DeviceMaps') -> tuple[np.ndarray, ...]:
         vals, locs, index = maps.peaks(
@@ -286,14 +290,12 @@ def _gaussian(sigma: float) -> np.ndarray:
     return np.exp(-(x[:, None] ** 2 + x**2) / (2 * sigma**2)).astype(np.float32)
 
 
+class NotFiniteError(ValueError):
+    """A map has a value that matters and is not a finite number."""
+
+
 def _finite(heat: Tensor, tags: Tensor) -> tuple[Tensor, Tensor]:
-    """One image's maps in float32, (K, H, W) and (L*K, H, W), with empty cells for NaN and inf."""
-    heat, tags = heat.float(), tags.float()
-    # one cheap pass in the usual case; NumPy's on a CPU, where waking torch's threads costs more
-    plain = (maps.numpy() if maps.device.type == 'cpu' else maps for maps in (heat, tags))
-    with np.errstate(all='ignore'):
-        if math.isfinite(sum(maps.sum() for maps in plain)):
-            return heat, tags
+    """Maps (K, H, W) and (L*K, H, W) in which a cell that has NaN or inf is empty: all zero."""
     number = heat.isfinite() & tags.isfinite().unflatten(0, (-1, len(heat))).all(0)
     return heat.where(number, 0), tags.nan_to_num(0, 0, 0)
 
@@ -380,12 +382,25 @@ class DeviceMaps:
 
 
 class CPUMaps(DeviceMaps):
-    """The same steps on a CPU, where dense passes over full-size maps dominate."""
+    """The same steps on a CPU, where dense passes over full-size maps dominate.
+
+    Even to ask whether all values are finite is such a pass. So only what is read is asked, and
+    the answer no is a :class:`NotFiniteError`.
+    """
+
+    # people's missing keypoints are sought among this many of the highest cells first
+    SEARCH_FIRST = 3000
 
     def __init__(self, heat: Tensor, tags: Tensor) -> None:
         super().__init__(heat.contiguous(), tags)
         self._heat = self.heat.numpy()
         self._tags = self.tags.contiguous().numpy()
+        # flat indices of the cells above the threshold of peaks(), for each joint
+        self._high = [np.zeros(0, dtype=np.int64)] * len(self._heat)
+
+    def heat_numpy(self):
+        _require_finite(self._heat)
+        return self._heat.copy()
 
     def peaks(self, kernel, topk, threshold):
         num_joints, height, width = self.shape
@@ -393,26 +408,36 @@ class CPUMaps(DeviceMaps):
         reach = np.arange(kernel) - kernel // 2
         vals = np.zeros((num_joints, topk), dtype=np.float32)
         index = np.zeros((num_joints, topk), dtype=np.int64)
-        peak = np.empty((height, width), dtype=bool)
-        rising = np.empty((height, width), dtype=bool)
+        high = np.empty((height, width), dtype=bool)
         for joint, heat in enumerate(self._heat):
-            # few cells are high and no lower than those above and below; only they get a window
-            np.greater(heat, threshold, out=peak)
+            found = np.flatnonzero(np.greater(heat, threshold, out=high))
+            self._high[joint] = found
+            value = heat.ravel()[found]
             if kernel > 1:
-                peak[1:] &= np.greater_equal(heat[1:], heat[:-1], out=rising[1:])
-                peak[:-1] &= np.greater_equal(heat[:-1], heat[1:], out=rising[:-1])
-            found = np.flatnonzero(peak)
+                # of few high cells fewer are no lower than those above and below, and only they
+                # get a window
+                flat = heat.ravel()
+                inner = slice(np.searchsorted(found, width), None)
+                keep = np.ones(len(found), dtype=bool)
+                keep[inner] = value[inner] >= _require_finite(flat[found[inner] - width])
+                found, value = found[keep], value[keep]
+                inner = slice(np.searchsorted(found, heat.size - width))
+                keep = np.ones(len(found), dtype=bool)
+                keep[inner] = value[inner] >= _require_finite(flat[found[inner] + width])
+                found, value = found[keep], value[keep]
             y, x = np.divmod(found, width)
-            value = heat[y, x]
             if len(found) > heat.size // 64:  # noise: one dense pass is cheaper than the windows
+                _require_finite(heat)
                 highest = cv2.dilate(heat, np.ones((kernel, kernel), dtype=np.uint8))[y, x]
             else:
                 rows = np.clip(y + reach[:, None], 0, height - 1)
                 columns = np.clip(x + reach[:, None], 0, width - 1)
                 highest = heat[rows[:, None], columns].max((0, 1))
+                _require_finite(highest)
             found, value = found[value == highest], value[value == highest]
             if len(np.unique(value)) < len(value):
                 # equal peaks: the choice and order are torch's, as in the dense form
+                _require_finite(heat)
                 flat = batch_heatmap_nms(self.heat[None, joint, None], kernel).flatten()
                 value, found = (part.numpy() for part in flat.topk(topk))
             order = np.argsort(-value, kind='stable')[:topk]
@@ -422,26 +447,56 @@ class CPUMaps(DeviceMaps):
 
     def tags_at(self, index):
         picked = np.take_along_axis(self._tags, index[None], axis=2)
-        return picked.transpose(1, 2, 0)
+        return _require_finite(picked.transpose(1, 2, 0))
 
     def _heat_at(self, joint, y, x):
-        return self._heat[joint, y, x]
+        return _require_finite(self._heat[joint, y, x])
 
     def best_matches(self, wanted, weight):
+        return {joint: self._best_match(joint, mean, weight) for joint, mean in wanted.items()}
+
+    def _best_match(self, joint, mean, weight):
+        heat, tags = self._heat[joint].ravel(), self._tags[:, joint]
+        top = _require_finite(heat.max())
+        index = np.full(len(mean), -1)
+        high = self._high[joint]
+        steps = [high]
+        if len(high) > 2 * self.SEARCH_FIRST:
+            first = np.argpartition(heat[high], -self.SEARCH_FIRST)[-self.SEARCH_FIRST :]
+            steps.insert(0, np.sort(high[first]))
+        for cells in steps:
+            value, there = heat[cells], np.stack([one[None, cells] for one in tags])
+            spare, distance = np.empty_like(there), np.empty_like(there[0])
+            for person in np.flatnonzero(index < 0):
+                _distance(there, mean[person], spare, distance)
+                near = np.flatnonzero(distance <= 0.5)
+                if not len(near):
+                    continue
+                best = near[value[near].argmax()]
+                if weight - top > -value[best]:  # nothing farther or lower costs less
+                    index[person] = cells[best]
+        if (index < 0).any():
+            index[index < 0] = self._search(joint, mean[index < 0], weight, top)
+        return index, heat[index]
+
+    def _search(self, joint: int, mean: np.ndarray, weight: float, top: np.float32) -> np.ndarray:
+        """(N, L) mean tags -> (N,) flat indices, by passes over the whole maps."""
         # a dense pass costs what its fresh memory costs: keep the buffers
         buffers = np.empty((len(self._tags), *self.shape[1:]), dtype=np.float32)
         distance = np.empty(self.shape[1:], dtype=np.float32)
-        matches = {}
-        for joint, mean in wanted.items():
-            heat = self._heat[joint]
-            tags = self._tags[:, joint].reshape(buffers.shape)
-            top = heat.max()
-            index = np.empty(len(mean), dtype=np.int64)
-            for person, tag in enumerate(mean):
-                _distance(tags, tag, buffers, distance)
-                index[person] = _least_cost(distance, heat, top, weight, buffers[0])
-            matches[joint] = index, heat.ravel()[index]
-        return matches
+        tags = self._tags[:, joint].reshape(buffers.shape)
+        index = np.empty(len(mean), dtype=np.int64)
+        for person, tag in enumerate(mean):
+            _distance(tags, tag, buffers, distance)
+            _require_finite(distance.max())
+            index[person] = _least_cost(distance, self._heat[joint], top, weight, buffers[0])
+        return index
+
+
+def _require_finite(values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise NotFiniteError('a heatmap or tag map has NaN or inf')
+    return values
 
 
 def _least_cost(

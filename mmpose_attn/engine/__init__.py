@@ -8,10 +8,11 @@ from .checkpoint import (
     install_safe_loading,
     register_shape_check,
 )
-from .hooks import FinetuneCheckHook
+from .hooks import ChannelsLastHook, FinetuneCheckHook
 from .upstream import run_mmpose_tool
 
 __all__ = [
+    'ChannelsLastHook',
     'CheckpointError',
     'CorruptCheckpointError',
     'FinetuneCheckHook',

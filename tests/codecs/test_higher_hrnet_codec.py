@@ -337,8 +337,11 @@ def test_cpu_steps_equal_dense_steps(size, dims, fill):
             np.testing.assert_array_equal(cpu, dense)
 
 
+@pytest.mark.parametrize('searched', ['nothing', 'high cells', 'the highest first'])
 @pytest.mark.parametrize('weight', [1.0, 100.0, 0.3])
-def test_best_match_is_the_slow_reference(weight):
+def test_best_match_is_the_slow_reference(weight, searched, monkeypatch):
+    if searched == 'the highest first':
+        monkeypatch.setattr(CPUMaps, 'SEARCH_FIRST', 20)
     rng = np.random.default_rng(0)
     for dims in (1, 2):
         # heats far above 1 make a match leave the nearest tags
@@ -348,11 +351,34 @@ def test_best_match_is_the_slow_reference(weight):
         wanted = {j: rng.normal(0, 4, (5, dims)).astype(np.float32) for j in (0, 1, 2)}
         for maps in (CPUMaps, DeviceMaps):
             flat = torch.from_numpy(tags.reshape(-1, 23, 31))
-            matches = maps(torch.from_numpy(heat), flat).best_matches(wanted, weight)
+            one = maps(torch.from_numpy(heat), flat)
+            if searched != 'nothing':
+                one.peaks(5, 30, 0.1)
+            matches = one.best_matches(wanted, weight)
             for joint, (index, value) in matches.items():
                 for i, tag in enumerate(wanted[joint]):
                     x, y, best = slow_best(heat[joint], tags[:, joint], tag, weight)
                     assert (index[i], value[i]) == (y * 31 + x, best)
+
+
+@pytest.mark.parametrize('fill', FILLS)
+@pytest.mark.parametrize('seed', range(12))
+def test_stray_bad_cells_are_empty_cells(seed, fill):
+    """Only what is read is asked whether it is finite; the answer is that of asking everything."""
+    rng = np.random.default_rng(seed)
+    heat, tags = scene(5, seed, joints=6, size=(40, 48), missing=0.4, noise=0.05, dims=2)
+    number = np.ones(heat.shape, dtype=bool)
+    for maps in (heat, tags):
+        cells = rng.integers(0, maps.numel(), rng.integers(1, 60))
+        maps.view(-1)[cells] = torch.from_numpy(
+            rng.choice(np.float32([np.nan, np.inf, -np.inf]), len(cells))
+        )
+        number &= np.isfinite(maps.numpy()).reshape(-1, *heat.shape[1:]).all(0)
+    clean = torch.where(torch.from_numpy(number), heat, 0), tags.nan_to_num(0, 0, 0)
+    codec = decoder((40, 48), 6, decode_fill=fill)
+    expected = codec._decode_one(DeviceMaps(*(maps[0] for maps in clean)))
+    for part, other in zip(codec.batch_decode(heat, tags), expected, strict=True):
+        np.testing.assert_array_equal(part[0], other)
 
 
 def test_threads_change_nothing():

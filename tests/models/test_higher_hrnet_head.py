@@ -83,7 +83,7 @@ def test_parity_in_evaluation(w32, official_state, parity):
         assert_close(parity_sample(out), parity[f'eval_{i}'], 1e-5)
 
 
-@pytest.mark.parametrize('threads', [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('threads', [1, 2])
 def test_parity_in_training(w32, official_state, parity, threads):
     w32.load_state_dict(official_state)
     w32.train()

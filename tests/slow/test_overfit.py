@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmpose_attn.demo import CPU_TRAINING
 from tests.data_helpers import DEMO, TRAIN, VAL, make_small_dataset, real_data
 
 pytestmark = pytest.mark.slow
@@ -46,14 +47,12 @@ train_pipeline = [
     dict(type='PackBottomupInputs'),
 ]
 # all images in every step
-workers = dict(num_workers=0, persistent_workers=False)
 train_dataloader = dict(
     batch_size={images},
     sampler=dict(_delete_=True, type='InfiniteSampler', shuffle=True),
     dataset=dict(pipeline=train_pipeline),
-    **workers,
 )
-val_dataloader = dict(batch_size=1, **workers)
+val_dataloader = dict(batch_size=1)
 test_dataloader = val_dataloader
 
 steps = {steps}
@@ -124,14 +123,13 @@ def test_overfit(tmp_path):
     select(source, folder, tmp_path / 'data', images)
     config = tmp_path / 'overfit.py'
     config.write_text(CONFIG.format(base=str(DEMO), images=images, steps=steps))
-    env = dict(
-        os.environ,
-        SYNTHETIC_ROOT=str(tmp_path / 'data'),
-        CUDA_VISIBLE_DEVICES='-1',
-        # two threads that wait for each other would otherwise keep other processes from the cores
-        OMP_NUM_THREADS='2',
-        OMP_WAIT_POLICY='passive',
-    )
+    env = {
+        **CPU_TRAINING,
+        **os.environ,
+        'SYNTHETIC_ROOT': str(tmp_path / 'data'),
+        'CUDA_VISIBLE_DEVICES': '-1',
+        'OMP_NUM_THREADS': '2',
+    }
 
     def mim(*args) -> None:
         command = [sys.executable, '-W', 'ignore', '-m', 'mim', *map(str, args)]
