@@ -2,8 +2,9 @@
 
 from .backbones import AttnHRNet
 from .heads import HigherHRNetHead
+from .layers import DySample
 from .losses import BatchedAssociativeEmbeddingLoss
-from .plugins import CBAMAttention, SEAttention
+from .plugins import CBAMAttention, DetailEnhancement, SEAttention
 from .pose_estimators import BottomupDataPreprocessor, HigherHRNetEstimator
 
 __all__ = [
@@ -11,6 +12,8 @@ __all__ = [
     'BatchedAssociativeEmbeddingLoss',
     'BottomupDataPreprocessor',
     'CBAMAttention',
+    'DetailEnhancement',
+    'DySample',
     'HigherHRNetEstimator',
     'HigherHRNetHead',
     'SEAttention',
