@@ -21,16 +21,17 @@ pytestmark = pytest.mark.usefixtures('mmpose_scope')
 
 
 def swapped(extra):
-    """BASIC in stage 1 and BOTTLENECK in the others."""
+    """BASIC in stage 1 and BOTTLENECK in the others; two of them in a branch of stage 2."""
     extra = copy.deepcopy(extra)
     for stage, cfg in extra.items():
         cfg['block'] = 'BASIC' if stage == 'stage1' else 'BOTTLENECK'
+    extra['stage2']['num_blocks'] = (1, 2)
     return extra
 
 
 EXTRA = hrnet_extra(4, modules=(1, 2, 2))
 FULL = hrnet_extra(4, modules=(1, 2, 2), multiscale_output=True)
-SWAPPED = swapped(hrnet_extra(4, modules=(1, 1, 2), blocks=2))
+SWAPPED = swapped(hrnet_extra(4, modules=(1, 1, 2)))
 both_kinds = pytest.mark.parametrize('extra', [EXTRA, SWAPPED], ids=['basic', 'bottleneck'])
 
 POSITIONS = ['stem', 'after_conv1', 'after_conv2', 'after_conv3', 'block', 'transition', 'fuse']
@@ -717,7 +718,8 @@ def test_copies_are_independent(copier, extra):
 
 
 def test_exports():
-    net = mode(randomize(AttnHRNet(EXTRA, plugins=everywhere('SEAttention', ratio=2))), False)
+    net = AttnHRNet(hrnet_extra(4), plugins=everywhere('SEAttention', ratio=2))
+    mode(randomize(net), False)
     program = torch.export.export(net, (image(),))
     torch.testing.assert_close(program.module()(image(seed=1)), net(image(seed=1)))
 
@@ -773,8 +775,10 @@ def test_number_of_fusions():
     assert counts == [8, 3, 1]
 
 
-@pytest.mark.parametrize('out_branch', [0, 1, 2, 3, (0,), (0, 2), [3, 1]])
-@pytest.mark.parametrize('extra', [EXTRA, swapped(FULL)], ids=['basic', 'bottleneck'])
+@pytest.mark.parametrize(
+    'out_branch, extra',
+    [*[(i, EXTRA) for i in (0, 1, 2, 3, (0, 2), [3, 1])], (0, FULL), (3, SWAPPED)],
+)
 def test_out_branch(out_branch, extra):
     full = copy.deepcopy(extra)
     full['stage4']['multiscale_output'] = True
