@@ -55,7 +55,7 @@ def test_example_plugin_trains(example, mmpose_scope):
         extra[stage].update(num_modules=1, num_blocks=(1,) * extra[stage].num_branches)
     extra.stage1.num_blocks = (1,)
     model = MODELS.build(config.model)
-    plugins = list(model.backbone.plugin_modules())
+    plugins = [plugin.module for plugin in model.backbone.named_plugins()]
     assert [type(plugin).__name__ for plugin in plugins] == ['GateAttention'] * 2
     assert all(plugin.gate.in_channels == 32 for plugin in plugins)
     maps = model.head(model.backbone(torch.zeros(2, 3, 64, 64)))

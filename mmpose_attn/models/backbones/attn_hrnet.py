@@ -1,41 +1,161 @@
 """HRNet with attention plugins at named positions."""
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from mmcv.cnn import build_plugin_layer
 from mmengine.logging import print_log
-from mmengine.model import BaseModule, initialize
+from mmengine.model import BaseModule, PretrainedInit, initialize
 from mmpose.models.backbones.hrnet import HRModule, HRNet
+from mmpose.models.backbones.resnet import BasicBlock, Bottleneck
 from mmpose.registry import MODELS
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmpose_attn.engine.checkpoint import register_shape_check
 
-# (stage, branch) -> channels, for every place a position offers
-Sites = dict[tuple[int, int], int]
+
+class PluginSite(nn.Sequential):
+    """A place for plugins, which run in order; as long as it is empty, the identity without keys.
+
+    Args:
+        *plugins: what it holds from the start.
+        position: its name in the plugin grammar.
+        channels: of the tensor that passes.
+        stage: 1 to 4; 0 as long as the network has not numbered it.
+        branch: 0 is the highest resolution.
+    """
+
+    def __init__(
+        self,
+        *plugins: nn.Module,
+        position: str = '',
+        channels: int = 0,
+        stage: int = 0,
+        branch: int = 0,
+    ) -> None:
+        super().__init__(*plugins)
+        self.position, self.channels = position, channels
+        self.stage, self.branch = stage, branch
 
 
-class AttnHRModule(HRModule):
-    """MMPose's :class:`HRModule` with optional plugins on its fused outputs."""
+class PlacedPlugin(NamedTuple):
+    """A plugin and where it is; ``name`` is its module path, as in ``get_submodule(name)``."""
+
+    name: str
+    position: str
+    stage: int
+    branch: int
+    module: nn.Module
+
+
+class _PluginBlock:
+    """The plugin sites of a residual block; goes before MMPose's block among the bases."""
+
+    num_convs: int
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.fuse_plugins: nn.ModuleDict | None = None
+        for i in range(1, self.num_convs + 1):
+            channels = self.mid_channels if i < self.num_convs else self.out_channels
+            site = PluginSite(position=f'after_conv{i}', channels=channels)
+            self.add_module(site.position, site)
+        self.after_block = PluginSite(position='block', channels=self.out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.with_cp and x.requires_grad:
+            return checkpoint(self._forward, x, use_reentrant=False)
+        return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        out = x
+        for i in range(1, self.num_convs + 1):
+            out = getattr(self, f'norm{i}')(getattr(self, f'conv{i}')(out))
+            if i < self.num_convs:
+                out = self.relu(out)
+            out = getattr(self, f'after_conv{i}')(out)
+        identity = x if self.downsample is None else self.downsample(x)
+        # not in place: a plugin may need its output in the backward pass
+        return self.after_block(self.relu(out + identity))
+
+
+class AttnBasicBlock(_PluginBlock, BasicBlock):
+    """MMPose's :class:`BasicBlock` with the sites after_conv1, after_conv2 and block."""
+
+    num_convs = 2
+
+
+class AttnBottleneck(_PluginBlock, Bottleneck):
+    """MMPose's :class:`Bottleneck` with the sites after_conv1 to after_conv3 and block."""
+
+    num_convs = 3
+
+
+class AttnHRModule(HRModule):
+    """MMPose's :class:`HRModule` with a choice of outputs and a plugin site on each of them.
+
+    Args:
+        outputs: the branches whose fused output is computed, in the order in
+            which they are returned; only their rows of ``fuse_layers`` exist,
+            under HRNet's indices. Empty: there is no exchange, and the
+            output is every branch as it is.
+        **kwargs: :class:`HRModule`'s arguments but ``multiscale_output``.
+    """
+
+    def __init__(self, *, outputs: Sequence[int], **kwargs) -> None:
+        # HRModule's constructor builds the fuse layers
+        self.outputs = tuple(outputs) if kwargs['num_branches'] > 1 else ()
+        super().__init__(**kwargs)
+        self.fuse_plugins = nn.ModuleDict(
+            {
+                str(i): PluginSite(position='fuse', channels=self.in_channels[i], branch=i)
+                for i in self.outputs
+            }
+        )
+        for branch, blocks in enumerate(self.branches):
+            for site in blocks.modules():
+                if isinstance(site, PluginSite):
+                    site.branch = branch
+
+    def _make_fuse_layers(self) -> nn.ModuleDict | None:
+        if not self.outputs:
+            return None
+        # which rows HRModule builds: all, or the first alone
+        self.multiscale_output = max(self.outputs) > 0
+        rows = super()._make_fuse_layers()
+        # a ModuleList with gaps would hide a checkpoint's other rows from load_state_dict
+        return nn.ModuleDict({str(i): rows[i] for i in self.outputs})
+
+    def fuse(self, x: list[Tensor]) -> list[Tensor]:
+        """Every branch's tensor -> the fused ``outputs``."""
+        outs = []
+        for i in self.outputs:
+            row = self.fuse_layers[str(i)]
+            out = sum(each if j == i else row[j](each) for j, each in enumerate(x))
+            outs.append(self.fuse_plugins[str(i)](self.relu(out)))
+        return outs
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
-        outs = super().forward(x)
-        if self.fuse_plugins is not None:
-            for branch, plugin in self.fuse_plugins.items():
-                outs[int(branch)] = plugin(outs[int(branch)])
-        return outs
+        x = [branch(each) for branch, each in zip(self.branches, x, strict=True)]
+        return self.fuse(x) if self.outputs else x
+
+
+def _numbers(name: str, value: Any) -> tuple[int, ...]:
+    """An int or a list of ints as a tuple."""
+    values = (value,) if isinstance(value, int) else value
+    kinds = (list, tuple, set, frozenset, range)
+    if not isinstance(values, kinds) or any(type(each) is not int for each in values):
+        raise ValueError(f'{name} must be an int or a list of ints, got {value!r}')
+    return tuple(values)
 
 
 @MODELS.register_module()
 class AttnHRNet(HRNet):
-    """MMPose's HRNet plus attention plugins, by config alone.
+    """MMPose's HRNet with attention plugins, less fusion or other outputs, by config alone.
 
-    Without plugins it is bit-identical to :class:`mmpose.models.HRNet`; with
-    them it keeps every one of HRNet's parameter names, so a stock HRNet
+    By default it is bit-identical to :class:`mmpose.models.HRNet`. With
+    plugins it keeps every one of HRNet's parameter names, so a stock HRNet
     checkpoint loads with exactly the plugins' keys missing.
 
     Args:
@@ -48,40 +168,99 @@ class AttnHRNet(HRNet):
 
             * ``'stem'``: between the stem's first and second convolution,
               after norm and ReLU, (N, 64, H/2, W/2);
+            * ``'after_conv1'``, ``'after_conv2'``, and ``'after_conv3'`` in a
+              Bottleneck: inside every residual block, after the convolution's
+              norm and, but for the last one, ReLU; before the addition;
+            * ``'block'``: after every residual block's last ReLU;
+            * ``'transition'``: each tensor that leaves stage s (1 to 3) for a
+              branch of stage s + 1, after HRNet's transition layer, where
+              there is one; counted as stage s and that branch;
             * ``'fuse'``: each output of every HRModule's fusion, after ReLU.
 
-            ``stages`` (of 2, 3, 4 for ``'fuse'``) and ``branches`` (0 is the
-            highest resolution) select among the places; absent means all.
+            ``stages`` (1 to 4; stage 1 is ``layer1``) and ``branches`` (0 is
+            the highest resolution), an int or a list, select among the
+            places; absent means all.
+        fusion: ``'all'``: branches are fused at the end of every HRModule;
+            ``'stages'``: only in the last one of every stage; ``'final'``:
+            only in the last one of stage 4. (Table 6 c, b, a in Sun et al.,
+            CVPR 2019, arXiv 1902.09212.)
+        out_branch: the branch or branches of stage 4 to return, in this
+            order; nothing else is computed for the others in the last
+            fusion. ``None``: as ``multiscale_output`` in ``extra['stage4']``
+            says, the highest resolution by default.
         **kwargs: HRNet's own arguments (``in_channels``, ``conv_cfg``,
             ``norm_cfg``, ``norm_eval``, ``with_cp``, ``zero_init_residual``,
             ``frozen_stages``, ``init_cfg``). Plugins of a frozen stage are
-            frozen with it.
+            frozen with it, those of a transition with the stage it leaves.
+            ``with_cp`` recomputes plugins inside and after a block with it.
 
     Raises:
-        ValueError: if a plugin names an unknown position or key, or selects
-            nothing; the message lists what there is.
+        ValueError: if a plugin names a position, stage, branch or key that
+            there is not, or selects nothing; the message lists what there is.
+            If ``fusion`` or ``out_branch`` has no meaning.
         KeyError: if a plugin's type is not registered.
     """
 
-    def __init__(self, extra: dict, plugins: Sequence[dict] | None = None, **kwargs) -> None:
+    blocks_dict = {'BASIC': AttnBasicBlock, 'BOTTLENECK': AttnBottleneck}
+
+    def __init__(
+        self,
+        extra: dict,
+        plugins: Sequence[dict] | None = None,
+        fusion: str = 'all',
+        out_branch: int | Sequence[int] | None = None,
+        **kwargs,
+    ) -> None:
+        if fusion not in ('all', 'stages', 'final'):
+            raise ValueError(f"fusion must be 'all', 'stages' or 'final', got {fusion!r}")
+        if out_branch is not None:
+            there, wanted = extra['stage4']['num_branches'], _numbers('out_branch', out_branch)
+            if not wanted or len(set(wanted)) < len(wanted) or not {*wanted} <= {*range(there)}:
+                raise ValueError(
+                    f'out_branch must name different branches of stage 4, 0 to {there - 1}, '
+                    f'got {out_branch!r}'
+                )
+            out_branch = wanted
+        # HRNet's constructor builds the stages
+        self.fusion, self.out_branch = fusion, out_branch
         super().__init__(extra, **kwargs)
-        self.stem_plugins: nn.Sequential | None = None
+
+        self.stem_plugins = PluginSite(position='stem', channels=64, stage=1)
+        for stage in (1, 2, 3):
+            sites = (
+                PluginSite(position='transition', channels=channels, stage=stage, branch=branch)
+                for branch, channels in enumerate(getattr(self, f'stage{stage + 1}')[0].in_channels)
+            )
+            self.add_module(f'transition{stage}_plugins', nn.ModuleList(sites))
+        for stage in (1, 2, 3, 4):
+            for site in getattr(self, 'layer1' if stage == 1 else f'stage{stage}').modules():
+                if isinstance(site, PluginSite):
+                    site.stage = stage
         self._add_plugins(plugins or ())
         self._freeze_stages()
         register_shape_check(self)
 
     def _make_stage(self, layer_config, in_channels, multiscale_output=True):
-        block = self.blocks_dict[layer_config['block']]
+        count, branches = layer_config['num_modules'], layer_config['num_branches']
+        is_stage4 = layer_config is getattr(self, 'stage4_cfg', None)
+        exchanges = {'all': count, 'stages': 1, 'final': int(is_stage4)}[self.fusion]
         modules = []
-        for index in range(layer_config['num_modules']):
-            last = index == layer_config['num_modules'] - 1
-            module = AttnHRModule(
-                layer_config['num_branches'],
-                block,
-                layer_config['num_blocks'],
-                in_channels,
-                layer_config['num_channels'],
-                multiscale_output or not last,
+        for left in reversed(range(count)):
+            if left >= exchanges:
+                outputs = ()
+            elif left > 0:
+                outputs = range(branches)
+            elif is_stage4 and self.out_branch is not None:
+                outputs = self.out_branch
+            else:
+                outputs = range(branches if multiscale_output else 1)
+            module = self._make_module(
+                num_branches=branches,
+                blocks=self.blocks_dict[layer_config['block']],
+                num_blocks=layer_config['num_blocks'],
+                in_channels=in_channels,
+                num_channels=layer_config['num_channels'],
+                outputs=outputs,
                 with_cp=self.with_cp,
                 norm_cfg=self.norm_cfg,
                 conv_cfg=self.conv_cfg,
@@ -91,85 +270,102 @@ class AttnHRNet(HRNet):
             in_channels = module.in_channels
         return nn.Sequential(*modules), in_channels
 
-    # ------------------------------------------------------------ plugins
-    def _hr_modules(self) -> Iterable[tuple[int, AttnHRModule]]:
-        for stage in (2, 3, 4):
-            for module in getattr(self, f'stage{stage}'):
-                yield stage, module
+    def _make_module(self, **kwargs) -> AttnHRModule:
+        """Build one module of a stage; a network with another kind overrides this."""
+        return AttnHRModule(**kwargs)
 
-    def plugin_sites(self) -> dict[str, Sites]:
+    # ------------------------------------------------------------ plugins
+    def _sites(self) -> list[tuple[str, PluginSite]]:
+        """Every place for plugins with its module path, in the order of the forward pass."""
+        sites = [
+            (name, site)
+            for name, site in self.named_modules()
+            if isinstance(site, PluginSite) and site.stage
+        ]
+        return sorted(
+            sites,
+            key=lambda item: (
+                item[1].position != 'stem',
+                item[1].stage,
+                item[1].position == 'transition',
+            ),
+        )
+
+    def plugin_sites(self) -> dict[str, dict[tuple[int, int], int]]:
         """The places of every position: ``{position: {(stage, branch): channels}}``."""
-        fuse = {
-            (stage, branch): module.in_channels[branch]
-            for stage, module in self._hr_modules()
-            for branch in range(len(module.fuse_layers))
-        }
-        return {'stem': {(1, 0): self.conv1.out_channels}, 'fuse': fuse}
+        places = {}
+        for _, site in self._sites():
+            places.setdefault(site.position, {})[site.stage, site.branch] = site.channels
+        return places
+
+    def named_plugins(self) -> Iterator[PlacedPlugin]:
+        """Every plugin in the network with its place, in the order of the forward pass."""
+        for name, site in self._sites():
+            for index, plugin in site.named_children():
+                yield PlacedPlugin(
+                    f'{name}.{index}', site.position, site.stage, site.branch, plugin
+                )
 
     def _add_plugins(self, plugins: Sequence[dict]) -> None:
-        sites = self.plugin_sites()
+        if not isinstance(plugins, Sequence) or not all(isinstance(p, dict) for p in plugins):
+            raise ValueError(
+                f'plugins: must be a list of dict(cfg=..., position=...), got {plugins!r}'
+            )
         added = []
         for plugin in plugins:
             plugin = dict(plugin)
-            cfg = plugin.pop('cfg', None)
-            position = plugin.pop('position', None)
+            cfg, position = plugin.pop('cfg', None), plugin.pop('position', None)
             stages, branches = plugin.pop('stages', None), plugin.pop('branches', None)
             if not isinstance(cfg, dict) or 'type' not in cfg:
                 raise ValueError(f'plugins: each needs cfg=dict(type=...), got cfg={cfg!r}')
-            name = cfg['type']
+            name = getattr(cfg['type'], '__name__', cfg['type'])
             if plugin:
                 raise ValueError(
                     f'plugins: unknown key {sorted(plugin)} beside {name}; '
                     'the keys are cfg, position, stages, branches'
                 )
-            if position not in sites:
-                raise ValueError(
-                    f'plugins: {name} asks for position {position!r}; '
-                    f'the positions are {sorted(sites)}'
-                )
-            chosen = {
-                place: channels
-                for place, channels in sites[position].items()
-                if (stages is None or place[0] in stages)
-                and (branches is None or place[1] in branches)
-            }
-            if not chosen:
-                raise ValueError(
-                    f'plugins: {name} at {position!r} with stages={stages}, branches={branches} '
-                    f'matches nothing; the (stage, branch) there are {sorted(sites[position])}'
-                )
-            before = sum(p.numel() for p in self.parameters())
-            count = self._place(dict(cfg), position, chosen)
-            cost = sum(p.numel() for p in self.parameters()) - before
-            added.append(f'{name} at {position} x{count} (+{cost:,} parameters)')
+            if 'in_channels' in cfg:
+                raise ValueError(f'plugins: in_channels of {name} is filled in; leave it out')
+            layers = []
+            for site in self._select(name, position, stages, branches):
+                layers.append(self._build_plugin(cfg, site.channels))
+                site.append(layers[-1])
+            cost = sum(p.numel() for layer in layers for p in layer.parameters())
+            added.append(f'{name} at {position} x{len(layers)} (+{cost:,} parameters)')
         if added:
-            print_log('AttnHRNet plugins: ' + '; '.join(added), 'current')
+            print_log(f'{type(self).__name__} plugins: ' + '; '.join(added), 'current')
 
-    def _place(self, cfg: dict, position: str, chosen: Sites) -> int:
-        if position == 'stem':
-            layer = self._build_plugin(cfg, chosen[1, 0])
-            self.stem_plugins = nn.Sequential(*(self.stem_plugins or ()), layer)
-            return 1
-        count = 0
-        for stage, module in self._hr_modules():
-            for branch in range(len(module.fuse_layers)):
-                if (stage, branch) in chosen:
-                    if module.fuse_plugins is None:
-                        module.fuse_plugins = nn.ModuleDict()
-                    chain = (
-                        module.fuse_plugins[str(branch)]
-                        if (str(branch) in module.fuse_plugins)
-                        else ()
-                    )
-                    layer = self._build_plugin(cfg, chosen[stage, branch])
-                    module.fuse_plugins[str(branch)] = nn.Sequential(*chain, layer)
-                    count += 1
-        return count
+    def _select(self, name: str, position: Any, stages: Any, branches: Any) -> list[PluginSite]:
+        sites = [site for _, site in self._sites()]
+        positions = sorted({site.position for site in sites})
+        if position not in positions:
+            raise ValueError(
+                f'plugins: {name} asks for position {position!r}; the positions are {positions}'
+            )
+        chosen = sites = [site for site in sites if site.position == position]
+        absent = []
+        for key, attribute, value in (
+            ('stages', 'stage', stages),
+            ('branches', 'branch', branches),
+        ):
+            if value is not None:
+                wanted = set(_numbers(f'plugins: {key} of {name}', value))
+                there = {getattr(site, attribute) for site in sites}
+                absent += [f'{attribute} {number}' for number in sorted(wanted - there)]
+                chosen = [site for site in chosen if getattr(site, attribute) in wanted]
+        if absent or not chosen:
+            places = sorted({(site.stage, site.branch) for site in sites})
+            raise ValueError(
+                f'plugins: {name} at {position!r} with stages={stages}, branches={branches}: '
+                f'{" and ".join(absent) or "this"} matches nothing; '
+                f'the (stage, branch) there are {places}'
+            )
+        return chosen
 
     @staticmethod
     def _build_plugin(cfg: dict, channels: int) -> nn.Module:
         try:
-            return build_plugin_layer(dict(cfg), in_channels=channels)[1]
+            return build_plugin_layer(copy.deepcopy(cfg), in_channels=channels)[1]
         except KeyError as error:
             if 'registry' not in str(error):
                 raise
@@ -178,21 +374,14 @@ class AttnHRNet(HRNet):
                 '(custom_imports in the config), and is default_scope mmpose?'
             ) from error
 
-    def plugin_modules(self) -> Iterable[nn.Module]:
-        """Every plugin in the network, in no particular order."""
-        if self.stem_plugins is not None:
-            yield from self.stem_plugins
-        for _, module in self._hr_modules():
-            for chain in (module.fuse_plugins or nn.ModuleDict()).values():
-                yield from chain
-
     # ------------------------------------------------------ initialisation
     def init_weights(self) -> None:
         """HRNet's initialisation, which leaves the plugins' own untouched.
 
         HRNet's default is Normal(0, 0.001) on *every* convolution below it
         and MMEngine never reaches an ``init_cfg`` inside a plain Sequential,
-        so the plugins are put back and initialised by themselves. Pretrained
+        so the plugins are put back as constructed; then their own ``init_cfg``
+        or, where they define it, ``init_weights`` is applied. Pretrained
         weights come last: they may hold the plugins' weights as well.
         """
         if self.is_init:  # MMEngine warns and changes nothing
@@ -200,46 +389,45 @@ class AttnHRNet(HRNet):
             return
         cfgs = self.init_cfg or []
         cfgs = [cfgs] if isinstance(cfgs, dict) else list(cfgs)
-        pretrained = [cfg for cfg in cfgs if cfg['type'] == 'Pretrained']
-        plugins = list(self.plugin_modules())
-        saved = [{k: v.clone() for k, v in p.state_dict().items()} for p in plugins]
+        pretrained = [cfg for cfg in cfgs if cfg['type'] in ('Pretrained', PretrainedInit)]
+        plugins = [plugin.module for plugin in self.named_plugins()]
+        saved = copy.deepcopy([plugin.state_dict() for plugin in plugins])
 
-        whole, self.init_cfg = self.init_cfg, [c for c in cfgs if c['type'] != 'Pretrained']
+        whole, self.init_cfg = self.init_cfg, [cfg for cfg in cfgs if cfg not in pretrained]
         try:
             super().init_weights()
         finally:
             self.init_cfg = whole
         for plugin, state in zip(plugins, saved, strict=True):
             plugin.load_state_dict(state)
-            if isinstance(plugin, BaseModule) and plugin.init_cfg:
+            if not isinstance(plugin, BaseModule):
+                continue
+            if type(plugin).init_weights is not BaseModule.init_weights:
+                plugin.init_weights()
+            elif plugin.init_cfg:
                 initialize(plugin, plugin.init_cfg)
         for cfg in pretrained:
             initialize(self, cfg)
 
     def _freeze_stages(self) -> None:
         super()._freeze_stages()
-        # HRNet's constructor calls this before there are plugins
-        if self.frozen_stages >= 0 and getattr(self, 'stem_plugins', None) is not None:
-            self.stem_plugins.eval()
-            self.stem_plugins.requires_grad_(False)
+        for plugin in self.named_plugins():
+            if (0 if plugin.position == 'stem' else plugin.stage) <= self.frozen_stages:
+                plugin.module.eval().requires_grad_(False)
 
     # -------------------------------------------------------------- forward
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(N, C, H, W) image -> branch outputs of stage 4, highest resolution first."""
-        x = self.relu(self.norm1(self.conv1(x)))
-        if self.stem_plugins is not None:
-            x = self.stem_plugins(x)
-        x = self.relu(self.norm2(self.conv2(x)))
-        outs = [self.layer1(x)]
-        for transition, stage in (
-            (self.transition1, self.stage2),
-            (self.transition2, self.stage3),
-            (self.transition3, self.stage4),
-        ):
-            # new branches grow from the lowest resolution there is
-            ins = [
-                outs[min(i, len(outs) - 1)] if layer is None else layer(outs[-1])
-                for i, layer in enumerate(transition)
-            ]
-            outs = stage(ins)
+        """(N, C, H, W) image -> outputs of stage 4, highest resolution or ``out_branch`` first."""
+        x = self.stem_plugins(self.relu(self.norm1(self.conv1(x))))
+        outs = [self.layer1(self.relu(self.norm2(self.conv2(x))))]
+        for stage in (1, 2, 3):
+            layers, plugins = (
+                getattr(self, f'transition{stage}{kind}') for kind in ('', '_plugins')
+            )
+            ins = []
+            for i, (layer, plugin) in enumerate(zip(layers, plugins, strict=True)):
+                # new branches grow from the lowest resolution there is
+                out = outs[min(i, len(outs) - 1)]
+                ins.append(plugin(out if layer is None else layer(out)))
+            outs = getattr(self, f'stage{stage + 1}')(ins)
         return tuple(outs)
