@@ -1,6 +1,6 @@
 """Networks: importing this package registers them into MMPose's ``MODELS``."""
 
-from .backbones import AttnHRNet
+from .backbones import AttnHRNet, DEHRNet
 from .heads import HigherHRNetHead
 from .layers import DySample
 from .losses import BatchedAssociativeEmbeddingLoss
@@ -12,6 +12,7 @@ __all__ = [
     'BatchedAssociativeEmbeddingLoss',
     'BottomupDataPreprocessor',
     'CBAMAttention',
+    'DEHRNet',
     'DetailEnhancement',
     'DySample',
     'HigherHRNetEstimator',

@@ -1,3 +1,4 @@
-from .attn_hrnet import AttnHRNet
+from .attn_hrnet import AttnHRNet, PlacedPlugin
+from .de_hrnet import DEHRNet
 
-__all__ = ['AttnHRNet']
+__all__ = ['AttnHRNet', 'DEHRNet', 'PlacedPlugin']

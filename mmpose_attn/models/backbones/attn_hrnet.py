@@ -415,6 +415,10 @@ class AttnHRNet(HRNet):
             if (0 if plugin.position == 'stem' else plugin.stage) <= self.frozen_stages:
                 plugin.module.eval().requires_grad_(False)
 
+    def train(self, mode: bool = True) -> 'AttnHRNet':
+        super().train(mode)
+        return self  # HRNet returns nothing
+
     # -------------------------------------------------------------- forward
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(N, C, H, W) image -> outputs of stage 4, highest resolution or ``out_branch`` first."""
