@@ -4,17 +4,27 @@ from .backbones import AttnHRNet
 from .heads import HigherHRNetHead
 from .layers import DySample
 from .losses import BatchedAssociativeEmbeddingLoss
-from .plugins import CBAMAttention, DetailEnhancement, SEAttention
+from .plugins import (
+    CAMSAMAttention,
+    CBAMAttention,
+    DetailEnhancement,
+    ECAAttention,
+    PolarizedAttention,
+    SEAttention,
+)
 from .pose_estimators import BottomupDataPreprocessor, HigherHRNetEstimator
 
 __all__ = [
     'AttnHRNet',
     'BatchedAssociativeEmbeddingLoss',
     'BottomupDataPreprocessor',
+    'CAMSAMAttention',
     'CBAMAttention',
     'DetailEnhancement',
     'DySample',
+    'ECAAttention',
     'HigherHRNetEstimator',
     'HigherHRNetHead',
+    'PolarizedAttention',
     'SEAttention',
 ]
