@@ -4,18 +4,28 @@ from .backbones import AttnHRNet, DEHRNet
 from .heads import HigherHRNetHead
 from .layers import DySample
 from .losses import BatchedAssociativeEmbeddingLoss
-from .plugins import CBAMAttention, DetailEnhancement, SEAttention
+from .plugins import (
+    CAMSAMAttention,
+    CBAMAttention,
+    DetailEnhancement,
+    ECAAttention,
+    PolarizedAttention,
+    SEAttention,
+)
 from .pose_estimators import BottomupDataPreprocessor, HigherHRNetEstimator
 
 __all__ = [
     'AttnHRNet',
     'BatchedAssociativeEmbeddingLoss',
     'BottomupDataPreprocessor',
+    'CAMSAMAttention',
     'CBAMAttention',
     'DEHRNet',
     'DetailEnhancement',
     'DySample',
+    'ECAAttention',
     'HigherHRNetEstimator',
     'HigherHRNetHead',
+    'PolarizedAttention',
     'SEAttention',
 ]
