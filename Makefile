@@ -43,7 +43,7 @@ test: setup ## Run the tests (all but the slow ones)
 test-slow: setup ## Run the slow tests: whole trainings, builds
 	$(PYTEST) -m slow $(ARGS)
 
-bench: setup ## Measure speed and memory
+bench: setup ## Measure speed against MMPose
 	$(PY) tools/bench.py $(ARGS)
 
 # Style needs ruff alone: a small environment serves where the large one does not exist.

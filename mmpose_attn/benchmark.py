@@ -9,6 +9,7 @@ import platform
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -18,17 +19,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmpose.codecs.associative_embedding import AssociativeEmbedding
+from mmpose.models import HRNet
 from mmpose.models.losses import AssociativeEmbeddingLoss
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .codecs import HigherHRNetCodec, group_by_tags
-from .models import AttnHRNet, BatchedAssociativeEmbeddingLoss, HigherHRNetHead
+from .models import AttnHRNet, BatchedAssociativeEmbeddingLoss, DEHRNet, HigherHRNetHead
 
 NUM_JOINTS = 17
 JOINT_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 TOLERANCE = 1e-3  # pixels
-PARTS = ('decode', 'loss', 'encode', 'flip')
+PARTS = ('decode', 'loss', 'encode', 'attention', 'flip')
+DEFAULT_PARTS = PARTS[:4]
 
 
 @dataclass(frozen=True)
@@ -307,8 +310,8 @@ def _encode_rows(people: Sequence[int], size: int, repeat: int) -> Iterator[Row]
         )
 
 
-# ----------------------------------------------------------------------------------------- flip
-def _flip_rows(width: int, size: int, repeat: int, device: str) -> Iterator[Row]:
+# ------------------------------------------------------------------------------------ attention
+def _hrnet_extra(width: int) -> dict:
     stages = [[width * 2**branch for branch in range(count)] for count in (2, 3, 4)]
     extra = dict(
         stage1=dict(
@@ -323,8 +326,55 @@ def _flip_rows(width: int, size: int, repeat: int, device: str) -> Iterator[Row]
             num_blocks=(4,) * len(channels),
             num_channels=tuple(channels),
         )
+    return extra
+
+
+# what the papers put where; CAM/SAM's is its proposed model
+PLUGINS = {
+    'SE in the stem': [dict(cfg=dict(type='SEAttention'), position='stem')],
+    'ECA in every block': [dict(cfg=dict(type='ECAAttention'), position='after_conv2')],
+    'CBAM after every fusion': [dict(cfg=dict(type='CBAMAttention'), position='fuse')],
+    'CAM/SAM': [
+        dict(cfg=dict(type='CAMSAMAttention'), position='transition', branches=0),
+        dict(cfg=dict(type='CAMSAMAttention'), position='transition', stages=1, branches=1),
+    ],
+    'PSA in every basic block': [
+        dict(cfg=dict(type='PolarizedAttention'), position='after_conv1', stages=(2, 3, 4))
+    ],
+}
+
+
+def _attention_rows(width: int, size: tuple[int, int], repeat: int, device: str) -> Iterator[Row]:
+    """HRNet of MMPose against the same with attention, one image."""
+    extra = _hrnet_extra(width)
+    plain = HRNet(extra).to(device)
+    plain.eval()
+    image = torch.randn(1, 3, *size[::-1], generator=torch.Generator().manual_seed(0)).to(device)
+    builders = {name: partial(AttnHRNet, extra, plugins) for name, plugins in PLUGINS.items()}
+    builders['DEM and DySample'] = partial(DEHRNet, extra)
+    for name, build in {'no plugin': partial(AttnHRNet, extra), **builders}.items():
+        network = build().to(device).eval()
+        network.load_state_dict(plain.state_dict(), strict=False)
+        with torch.no_grad():
+            theirs, ours = interleave(lambda: plain(image), lambda: network(image), repeat, device)  # noqa: B023
+        plugins = [plugin.module for plugin in network.named_plugins()]
+        with torch.no_grad():
+            if not plugins and not torch.equal(plain(image)[0], network(image)[0]):
+                raise RuntimeError('AttnHRNet without plugins differs from HRNet')
+        cost = sum(p.numel() for plugin in plugins for p in plugin.parameters())
+        more = 100 * (statistics.median(ours) / statistics.median(theirs) - 1)
+        yield Row(
+            f'HRNet-W{width} {size[0]}x{size[1]}, then with {name}',
+            theirs,
+            ours,
+            f'{more:+.1f} %; {len(plugins)} places, {cost:,} parameters',
+        )
+
+
+# ----------------------------------------------------------------------------------------- flip
+def _flip_rows(width: int, size: int, repeat: int, device: str) -> Iterator[Row]:
     head = HigherHRNetHead(width, NUM_JOINTS, deconv_out_channels=(width,))
-    network = torch.nn.Sequential(AttnHRNet(extra), head).to(device).eval()
+    network = torch.nn.Sequential(AttnHRNet(_hrnet_extra(width)), head).to(device).eval()
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
 
     @torch.no_grad()
@@ -348,7 +398,7 @@ def _flip_rows(width: int, size: int, repeat: int, device: str) -> Iterator[Row]
 
 # ------------------------------------------------------------------------------------------ all
 def run(
-    parts: Sequence[str] = PARTS[:3],
+    parts: Sequence[str] = DEFAULT_PARTS,
     quick: bool = False,
     repeat: int | None = None,
     device: str = 'cpu',
@@ -356,8 +406,8 @@ def run(
     """Measure, row by row.
 
     Args:
-        parts: of ``'decode'``, ``'loss'``, ``'encode'`` and ``'flip'``, the last with a whole
-            network.
+        parts: of :data:`PARTS`; ``'attention'`` compares HRNet without and with plugins, and
+            ``'flip'`` a whole network's flip test with itself.
         quick: tiny inputs and few repetitions: shows that it runs, not how fast.
         repeat: interleaved pairs per input; by default what takes some seconds a row.
         device: torch device of decoding, loss and network.
@@ -382,6 +432,9 @@ def run(
         yield from _encode_rows(
             (2,) if quick else (2, 10, 30), size, repeat or (2 if quick else 50)
         )
+    if 'attention' in parts:
+        width, image = (8, (64, 64)) if quick else (32, (192, 256))
+        yield from _attention_rows(width, image, repeat or (2 if quick else 40), device)
     if 'flip' in parts:
         yield from _flip_rows(
             8 if quick else 32, size // (2 if quick else 1), repeat or (1 if quick else 7), device
@@ -398,7 +451,8 @@ def environment(device: str = 'cpu') -> str:
     if device.startswith('cuda'):
         name = f'{torch.cuda.get_device_name(device)}, {name}'
     return (
-        f'{name}, {os.cpu_count()} cores; {torch.get_num_threads()} threads (torch), '
+        f'{name}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; '
+        f'{torch.get_num_threads()} threads (torch), '
         f'{cv2.getNumThreads()} (OpenCV); Python {platform.python_version()}, '
         f'torch {torch.__version__}, MMPose {mmpose.__version__}'
     )

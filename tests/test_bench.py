@@ -33,7 +33,10 @@ def test_every_part_runs(part, mmpose_scope):
     rows = list(benchmark.run((part,), quick=True, repeat=2))
     assert rows
     for row in rows:
-        assert row.name.startswith({'loss': 'grouping'}.get(part, part)) and row.note
+        assert (
+            row.name.startswith({'loss': 'grouping', 'attention': 'HRNet'}.get(part, part))
+            and row.note
+        )
         assert len(row.theirs) == len(row.ours) >= 2
         assert row.ratio == pytest.approx(np.median(row.theirs) / np.median(row.ours))
 

@@ -1,4 +1,5 @@
-"""Measures speed against MMPose on the same inputs: decoding, grouping loss, targets, flip test."""
+"""Measures speed against MMPose on the same inputs: decoding, grouping loss, targets,
+what attention costs, flip test."""
 
 import argparse
 
@@ -28,7 +29,7 @@ def main() -> None:
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    parts = (args.only,) if args.only else benchmark.PARTS[: 4 if args.full else 3]
+    parts = (args.only,) if args.only else benchmark.PARTS if args.full else benchmark.DEFAULT_PARTS
     print(benchmark.environment(args.device), end='\n\n')
     print(benchmark.format_head(args.markdown))
     for row in benchmark.run(parts, args.quick, args.repeat, args.device):
