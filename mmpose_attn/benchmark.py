@@ -18,6 +18,7 @@ import mmpose
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.registry import init_default_scope
 from mmpose.codecs.associative_embedding import AssociativeEmbedding
 from mmpose.models import HRNet
 from mmpose.models.losses import AssociativeEmbeddingLoss
@@ -346,6 +347,7 @@ PLUGINS = {
 
 def _attention_rows(width: int, size: tuple[int, int], repeat: int, device: str) -> Iterator[Row]:
     """HRNet of MMPose against the same with attention, one image."""
+    init_default_scope('mmpose')  # where plugins are looked up
     extra = _hrnet_extra(width)
     plain = HRNet(extra).to(device)
     plain.eval()

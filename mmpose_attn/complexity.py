@@ -77,7 +77,7 @@ def measure(config: str | Path, repeat: int = 0, device: str = 'cpu') -> Cost:
     with torch.device('meta'):
         model = MODELS.build(_without_weights(cfg.model)).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model(torch.empty(shape), mode='tensor')
+            model(torch.empty(shape), data_samples=None, mode='tensor')
     macs = {name: sum(ops.values()) // 2 for name, ops in counter.get_flop_counts().items()}
     times: dict[str, float] = {}
     if repeat:
@@ -144,7 +144,7 @@ def _time(model: nn.Module, image: Tensor, repeat: int) -> dict[str, float]:
                     module.register_forward_hook(lambda *_, m=marks[name]: m.append(clock())),
                 )
             ]
-            model(image, mode='tensor')
+            model(image, data_samples=None, mode='tensor')
             for handle in handles:
                 handle.remove()
             if image.device.type == 'cuda':
