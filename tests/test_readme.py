@@ -31,37 +31,71 @@ def slug(heading):
     return re.sub(r'[^\w\- ]', '', heading.strip().lower()).replace(' ', '-')
 
 
-@pytest.fixture
-def example(tmp_path, monkeypatch):
-    """The README's plugin and config, in a folder that has the configs."""
+HOWTO = ROOT / 'docs' / 'your_own_attention.md'
+FILES = {
+    README: ['my_attention.py', 'my_config.py'],
+    HOWTO: ['my_surprise.py', 'my_hrnet.py'],
+}
+
+
+@pytest.fixture(params=FILES, ids=lambda page: page.name)
+def example(request, tmp_path, monkeypatch):
+    """A page's plugin and config, in a folder that has the configs; the path of the config."""
+    before = set(MODELS.module_dict)
     names = []
-    for text in blocks('python'):
+    for text in blocks('python', request.param):
         first, _, code = text.partition('\n')
         if first.startswith('# my_'):
             (tmp_path / first[2:]).write_text(code)
             names.append(first[2:])
-    assert names == ['my_attention.py', 'my_config.py']
+    assert names == FILES[request.param]
     (tmp_path / 'configs').symlink_to(ROOT / 'configs')
     monkeypatch.syspath_prepend(tmp_path)
-    yield tmp_path
-    sys.modules.pop('my_attention', None)
-    MODELS.module_dict.pop('GateAttention', None)
+    yield tmp_path / names[1]
+    sys.modules.pop(names[0].removesuffix('.py'), None)
+    for name in set(MODELS.module_dict) - before:
+        del MODELS.module_dict[name]
 
 
 def test_example_plugin_trains(example, mmpose_scope):
-    config = Config.fromfile(example / 'my_config.py')
+    config = Config.fromfile(example)
     extra = config.model.backbone.extra
     for stage in ('stage2', 'stage3', 'stage4'):  # the example's places in a small network
         extra[stage].update(num_modules=1, num_blocks=(1,) * extra[stage].num_branches)
     extra.stage1.num_blocks = (1,)
     model = MODELS.build(config.model)
-    plugins = [plugin.module for plugin in model.backbone.named_plugins()]
-    assert [type(plugin).__name__ for plugin in plugins] == ['GateAttention'] * 2
-    assert all(plugin.gate.in_channels == 32 for plugin in plugins)
-    maps = model.head(model.backbone(torch.zeros(2, 3, 64, 64)))
-    assert [tuple(m.shape) for m in maps] == [(2, 34, 16, 16), (2, 17, 32, 32)]
-    sum(m.square().mean() for m in maps).backward()
-    assert all(p.grad is not None for plugin in plugins for p in plugin.parameters())
+    kinds = [type(plugin.module).__name__ for plugin in model.backbone.named_plugins()]
+    assert kinds == {
+        'my_config.py': ['GateAttention'] * 2,
+        'my_hrnet.py': ['SEAttention'] + ['SurpriseAttention'] * 2,
+    }[example.name]
+    model.backbone.init_cfg = None
+    model.init_weights()
+    maps = model.head(model.backbone(torch.randn(2, 3, 64, 64)))
+    sum(m.square().mean() for m in ([maps] if torch.is_tensor(maps) else maps)).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert f'mim train mmpose {example.name}' in (ROOT / 'README.md').read_text() + HOWTO.read_text()
+
+
+def test_positions_are_those_of_the_network(mmpose_scope):
+    from tests.helpers import hrnet_extra
+
+    there = MODELS.build(dict(type='AttnHRNet', extra=hrnet_extra(4))).plugin_sites()
+    table = HOWTO.read_text().split('## The places')[1]
+    rows = re.findall(r'^\| (`[^|]*) \|.*\| (.*) \| (.*) \|$', table, re.MULTILINE)
+    found = {}
+    for names, stages, branches in rows:
+        for name in re.findall(r'`(\w+)`', names):
+            found[name] = stages, branches
+
+    def span(numbers):
+        low, high = min(numbers), max(numbers)
+        return str(low) if low == high else f'{low} to {high}'
+
+    assert set(found) == set(there)
+    for name, sites in there.items():
+        if name != 'after_conv3':  # this network has a Bottleneck in stage 1 alone
+            assert found[name] == tuple(span(numbers) for numbers in zip(*sites, strict=True))
 
 
 def test_example_is_short():
@@ -132,7 +166,7 @@ def test_mim_commands_name_configs_that_exist(page):
     text = page.read_text().replace('\\\n', ' ')
     for package, config in re.findall(r'mim (?:train|test) (\w+) ([\w./]+)', text):
         assert package in ('mmpose', 'mmpose_attn')
-        if config in ('CONFIG', 'NAME', 'my_config.py', 'configs/...'):
+        if config in ('CONFIG', 'NAME', 'my_config.py', 'my_hrnet.py', 'configs/...'):
             continue
         folder = ROOT if package == 'mmpose' else ROOT / 'configs'
         assert (folder / config).is_file(), config
