@@ -29,8 +29,8 @@ SCENES = SyntheticConfig(
 )
 SHEET_COLUMNS = 6
 CPU_TRAINING = dict(
-    # a short spin between layers; a long one starves what else runs on few cores
-    GOMP_SPINCOUNT='30000',
+    # waiting threads that spin are faster on cores that nobody else uses, and starve them else
+    OMP_WAIT_POLICY='PASSIVE',
     # glibc otherwise gives every large activation back to the system and takes the page faults
     # of a fresh one, which costs more than the convolutions (docs/performance.md)
     MALLOC_MMAP_MAX_='0',
@@ -40,7 +40,7 @@ CPU_TRAINING = dict(
 
 def run_demo(
     out_dir: str | Path,
-    num_train: int = 4000,
+    num_train: int = 3200,
     num_val: int = 200,
     pictures: int = 24,
     train_args: tuple[str, ...] = (),
