@@ -61,6 +61,10 @@ class _PluginBlock:
             channels = self.mid_channels if i < self.num_convs else self.out_channels
             site = PluginSite(position=f'after_conv{i}', channels=channels)
             self.add_module(site.position, site)
+        self.names = [
+            (f'conv{i}', getattr(self, f'norm{i}_name'), f'after_conv{i}')
+            for i in range(1, self.num_convs + 1)
+        ]
         self.after_block = PluginSite(position='block', channels=self.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,11 +74,11 @@ class _PluginBlock:
 
     def _forward(self, x: Tensor) -> Tensor:
         out = x
-        for i in range(1, self.num_convs + 1):
-            out = getattr(self, f'norm{i}')(getattr(self, f'conv{i}')(out))
+        for i, (conv, norm, after) in enumerate(self.names, start=1):
+            out = getattr(self, norm)(getattr(self, conv)(out))
             if i < self.num_convs:
                 out = self.relu(out)
-            site = getattr(self, f'after_conv{i}')
+            site = getattr(self, after)
             out = site(out) if site else out  # to call what is empty costs 1 % of a network
         identity = x if self.downsample is None else self.downsample(x)
         # a plugin may need its output in the backward pass
@@ -134,7 +138,10 @@ class AttnHRModule(HRModule):
         outs = []
         for i in self.outputs:
             row = self.fuse_layers[str(i)]
-            out = sum(each if j == i else row[j](each) for j, each in enumerate(x))
+            first, second, *others = (each if j == i else row[j](each) for j, each in enumerate(x))
+            out = first + second
+            for other in others:
+                out += other
             outs.append(self.fuse_plugins[str(i)](self.relu(out)))
         return outs
 
