@@ -3,11 +3,5 @@
 _base_ = ['./hrnet_w32_coco_256x192.py']
 
 se = dict(type='SEAttention', ratio=16)
-model = dict(
-    backbone=dict(
-        plugins=[
-            dict(cfg=se, position='after_conv3'),
-            dict(cfg=se, position='after_conv2', stages=(2, 3, 4)),
-        ]
-    )
-)
+sites = [dict(position='after_conv3'), dict(position='after_conv2', stages=(2, 3, 4))]
+model = dict(backbone=dict(plugins=[dict(site, cfg=se) for site in sites]))
