@@ -1,5 +1,5 @@
 # HigherHRNet-W32 (arXiv 1908.10357), the official network
-_base_ = ['../backbones/hrnet_w32.py']
+_base_ = ['./hrnet_w32_backbone.py']
 
 model = dict(
     type='HigherHRNetEstimator',

@@ -1,5 +1,5 @@
 # HRNet-W32, top-down: heatmaps from the highest resolution (arXiv 1902.09212)
-_base_ = ['../backbones/hrnet_w32.py']
+_base_ = ['./hrnet_w32_backbone.py']
 
 model = dict(
     type='TopdownPoseEstimator',
