@@ -3,6 +3,7 @@
 import json
 import re
 from contextlib import contextmanager
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -246,16 +247,22 @@ def test_fusion_ablations():
     assert fusions('hrnet_fusion_final_w32_coco_256x192') == 1
 
 
-def distinct():
-    """One name for every network."""
+def every_distinct(*parts):
+    """One config for each different content of these parts; those of the others were tested."""
     seen = {}
     for name in TOP_DOWN:
-        backbone = dict(load(name).model.backbone.to_dict(), init_cfg=None)
-        seen.setdefault(json.dumps(backbone, sort_keys=True), name)
-    return list(seen.values())
+        contents = [attrgetter(part)(load(name)) for part in parts]
+        key = json.dumps([dict(part, init_cfg=None) for part in contents], sort_keys=True)
+        seen.setdefault(key, name)
+    return pytest.mark.parametrize('name', seen.values())
 
 
-@pytest.mark.parametrize('name', distinct())
+every_network = every_distinct('model.backbone')
+every_training_data = every_distinct('train_dataloader.dataset', 'codec')
+every_test_data = every_distinct('val_dataloader.dataset', 'codec')
+
+
+@every_network
 def test_full_network_has_a_gradient_everywhere(name, no_roots):
     model_cfg = load(name).model.to_dict()
     model_cfg['backbone']['init_cfg'] = None
@@ -299,7 +306,7 @@ def evaluate(cfg, dataset, results):
     return metric.evaluate(len(results))
 
 
-@every_hrnet
+@every_training_data
 def test_trains_predicts_and_is_evaluated(name, roots):
     cfg = load(name)
     model, joints = small(cfg), cfg.model.head.out_channels
@@ -338,7 +345,7 @@ def answers(model, maps):
     assert not maps
 
 
-@every_config
+@every_test_data
 def test_targets_decode_to_the_annotation(name, roots):
     """Training targets, as predictions, are found to be right by the metric: pixels are counted
     alike by data sets, transforms, codec and metric."""
