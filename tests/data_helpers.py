@@ -60,6 +60,30 @@ train_cfg = dict(max_epochs=1, val_interval=1)
 default_hooks = dict(checkpoint=dict(interval=1), logger=dict(interval=1))
 """
 
+# A top-down config with a network a few channels wide.
+TINY_TOPDOWN = """
+_base_ = [{base!r}]
+
+model = dict(
+    backbone=dict(
+        init_cfg=None,
+        extra=dict(
+            stage1=dict(num_blocks=(1,), num_channels=(8,)),
+            stage2=dict(num_blocks=(1, 1), num_channels=(8, 16)),
+            stage3=dict(num_modules=1, num_blocks=(1, 1, 1), num_channels=(8, 16, 32)),
+            stage4=dict(num_modules=1, num_blocks=(1, 1, 1, 1), num_channels=(8, 16, 32, 64)),
+        ),
+    ),
+    head=dict(in_channels=8),
+)
+workers = dict(batch_size=2, num_workers=0, persistent_workers=False)
+train_dataloader = workers
+val_dataloader = workers
+test_dataloader = workers
+train_cfg = dict(max_epochs=1, val_interval=1)
+default_hooks = dict(checkpoint=dict(interval=1), logger=dict(interval=1))
+"""
+
 
 def real_data(*parts: str) -> Path:
     """A file or folder of the real data: below ``MMPOSE_ATTN_DATA``, or beside the repository.
@@ -175,10 +199,11 @@ def edit_json(path: Path, edit) -> dict:
 def write_config(folder: Path, more: str = '', name: str = 'tiny.py', base: Path = DEMO) -> Path:
     """The config of a very small network, in ``folder``; ``more`` goes below.
 
-    Its data are in the folder named by the environment variable ``SYNTHETIC_ROOT``.
+    Its data are in the folder named by the environment variable of its base: ``SYNTHETIC_ROOT``.
     """
     path = folder / name
-    path.write_text(TINY.format(base=str(base)) + more)
+    text = TINY if 'higherhrnet' in base.name else TINY_TOPDOWN
+    path.write_text(text.format(base=str(base)) + more)
     return path
 
 

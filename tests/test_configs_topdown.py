@@ -13,8 +13,14 @@ from mmengine.dataset import pseudo_collate
 from mmpose.registry import DATASETS, METRICS, TRANSFORMS
 
 from tests.config_helpers import TOP_DOWN, load, metainfo, rates
-from tests.data_helpers import edit_json, make_topdown_data, real_data
-from tests.helpers import build, hrnet_extra
+from tests.data_helpers import (
+    build_runner,
+    edit_json,
+    make_topdown_data,
+    real_data,
+    write_config,
+)
+from tests.helpers import ROOT, build, hrnet_extra
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')
 
@@ -377,6 +383,25 @@ def test_targets_decode_to_the_annotation(name, roots):
         assert (np.abs(bias) < 0.3 * cell).all()
     key = dict(coco='coco/AP', crowdpose='crowdpose/AP', mpii='PCK')[says(name)['data']]
     assert figures[key] > (95 if key == 'PCK' else 0.9 if 'branch' not in name else 0.5)
+
+
+@pytest.mark.parametrize(
+    'name, best',
+    [
+        ('hrnet_camsam_w32_coco_256x192', 'coco_AP'),
+        ('hrnet_dark_w32_coco_256x192', 'coco_AP'),
+        ('dehrnet_w32_crowdpose_256x192', 'crowdpose_AP'),
+        ('hrnet_w32_mpii_256x256', 'PCK'),
+    ],
+)
+def test_runner_trains_and_keeps_the_best(name, best, roots, tmp_path):
+    config = write_config(tmp_path, base=ROOT / 'configs' / f'{name}.py')
+    runner = build_runner(config, tmp_path / 'work')
+    before = {k: v.clone() for k, v in runner.model.state_dict().items()}
+    runner.train()
+    after = runner.model.state_dict()
+    assert any(not torch.equal(before[k], after[k]) for k in before if k.startswith('head.'))
+    assert (tmp_path / f'work/best_{best}_epoch_1.pth').is_file()
 
 
 REAL = dict(
