@@ -51,6 +51,8 @@ def build(root, test_mode=False, kind=CheckedCocoDataset, **kwargs):
     split, ann_file = ('val2017', VAL) if test_mode else ('train2017', TRAIN)
     kwargs = dict(dict(data_mode='bottomup', data_prefix=dict(img=split)), **kwargs)
     kwargs.setdefault('ann_file', ann_file)
+    # MMEngine collects garbage while it serialises, which takes longer than the tests
+    kwargs.setdefault('serialize_data', False)
     return kind(data_root=str(root), test_mode=test_mode, **kwargs)
 
 
@@ -508,7 +510,7 @@ def build_mpii(root, test_mode=False, kind=CheckedMpiiDataset, **kwargs):
     heads = dict(headbox_file=str(root / 'annotations/mpii_gt_val.mat')) if test_mode else {}
     ann_file = f'annotations/mpii_{"val" if test_mode else "train"}.json'
     kwargs = dict(ann_file=ann_file, data_prefix=dict(img='images'), **heads) | kwargs
-    return kind(data_root=str(root), test_mode=test_mode, **kwargs)
+    return kind(data_root=str(root), test_mode=test_mode, serialize_data=False, **kwargs)
 
 
 def assert_mpii_counts_from_0_in_training(root, test_mode, **kwargs):
