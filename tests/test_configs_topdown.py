@@ -4,12 +4,17 @@ import json
 import re
 from contextlib import contextmanager
 from operator import attrgetter
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
-from mmengine import DictAction
+from mmengine import Config, DictAction
 from mmengine.dataset import pseudo_collate
+from mmengine.structures import InstanceData
+from mmpose.apis import MMPoseInferencer
+from mmpose.apis.inferencers import base_mmpose_inferencer
 from mmpose.registry import DATASETS, METRICS, TRANSFORMS
 
 from tests.config_helpers import TOP_DOWN, load, metainfo, rates
@@ -117,6 +122,7 @@ def test_parts_agree(name, no_roots):
         assert loader.dataset.data_mode == cfg.data_mode == 'topdown'
         assert loader.dataset.type == dataset.type and loader.dataset.type.startswith('Checked')
         assert loader.dataset.data_root == cfg.data_root
+    assert dataset.type == f'Checked{cfg.dataset_type}'
     assert cfg.train_dataloader.dataset.ann_file != dataset.ann_file and dataset.test_mode
     assert cfg.test_dataloader == cfg.val_dataloader and cfg.test_evaluator == cfg.val_evaluator
     assert cfg.train_dataloader.sampler == dict(type='DefaultSampler', shuffle=True)
@@ -407,6 +413,24 @@ def test_runner_trains_and_keeps_the_best(name, best, roots, tmp_path):
     after = runner.model.state_dict()
     assert any(not torch.equal(before[k], after[k]) for k in before if k.startswith('head.'))
     assert (tmp_path / f'work/best_{best}_epoch_1.pth').is_file()
+
+
+@pytest.mark.parametrize('images', JOINTS)
+def test_inferencer_detects_people_first(images, roots, tmp_path, monkeypatch):
+    """Without a detector MMPoseInferencer would take the whole image for one person."""
+    size = '256x256' if images == 'mpii' else '256x192'
+    config = write_config(tmp_path, base=ROOT / 'configs' / f'hrnet_w32_{images}_{size}.py')
+    torch.save(build(Config.fromfile(config).model.to_dict()).state_dict(), tmp_path / 'w.pth')
+    boxes = InstanceData(
+        bboxes=torch.tensor([[5.0, 5, 40, 90], [50, 5, 90, 90], [0, 0, 9, 9]]),
+        scores=torch.tensor([0.9, 0.8, 0.7]),
+        labels=torch.tensor([0, 0, 7]),
+    )
+    detector = MagicMock(return_value=dict(predictions=[SimpleNamespace(pred_instances=boxes)]))
+    monkeypatch.setattr(base_mmpose_inferencer, 'DetInferencer', lambda **kwargs: detector)
+    inferencer = MMPoseInferencer(str(config), str(tmp_path / 'w.pth'), device='cpu')
+    result = next(inferencer(np.zeros((100, 100, 3), np.uint8)))
+    assert [len(person['keypoints']) for person in result['predictions'][0]] == [JOINTS[images]] * 2
 
 
 REAL = dict(

@@ -19,7 +19,8 @@ affine = dict(type='TopdownAffine', input_size=codec['input_size'])
 pack = dict(type='PackPoseInputs')
 target = [affine, dict(type='GenerateTarget', encoder=codec), pack]
 
-data_mode = 'topdown'  # asked for by MMPoseInferencer
+# asked for by MMPoseInferencer, which takes a detector of people for MMPose's own data sets
+data_mode, dataset_type = 'topdown', 'CocoDataset'
 train_dataloader = dict(
     batch_size=32, dataset=dict(data_mode=data_mode, pipeline=[*before, *augment, *target])
 )

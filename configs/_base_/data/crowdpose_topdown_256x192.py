@@ -2,7 +2,7 @@
 _base_ = ['./coco_topdown_256x192.py', './crowdpose.py']
 
 data_root = _base_.crowdpose.test.data_root
-dataset_type = _base_.crowdpose.test.type
+dataset_type = 'CrowdPoseDataset'
 train_dataloader = dict(dataset=_base_.crowdpose.train)
 val_dataloader = dict(
     dataset=dict(

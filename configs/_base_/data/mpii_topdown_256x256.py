@@ -9,10 +9,10 @@ augment = [dict(_base_.augment[-1], scale_factor=(0.75, 1.25), rotate_factor=30)
 affine = dict(_base_.affine, input_size=codec['input_size'])
 target = [affine, dict(type='GenerateTarget', encoder=codec), _base_.pack]
 
-dataset_type = 'CheckedMpiiDataset'
+dataset_type = 'MpiiDataset'
 train_dataloader = dict(
     dataset=dict(
-        type=dataset_type,
+        type='CheckedMpiiDataset',
         data_root=data_root,
         ann_file='annotations/mpii_train.json',
         data_prefix=dict(img='images/'),
@@ -21,7 +21,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     dataset=dict(
-        type=dataset_type,
+        type='CheckedMpiiDataset',
         data_root=data_root,
         ann_file='annotations/mpii_val.json',
         bbox_file=None,
