@@ -12,6 +12,7 @@ import pytest
 import torch
 from mmengine import Config, DictAction
 from mmengine.dataset import pseudo_collate
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from mmpose.apis import MMPoseInferencer
 from mmpose.apis.inferencers import base_mmpose_inferencer
@@ -428,9 +429,15 @@ def test_inferencer_detects_people_first(images, roots, tmp_path, monkeypatch):
     )
     detector = MagicMock(return_value=dict(predictions=[SimpleNamespace(pred_instances=boxes)]))
     monkeypatch.setattr(base_mmpose_inferencer, 'DetInferencer', lambda **kwargs: detector)
-    inferencer = MMPoseInferencer(str(config), str(tmp_path / 'w.pth'), device='cpu')
-    result = next(inferencer(np.zeros((100, 100, 3), np.uint8)))
-    assert [len(person['keypoints']) for person in result['predictions'][0]] == [JOINTS[images]] * 2
+    # the second scope is that of the metafile's names
+    for scope in ('mmpose', 'mmpose_attn') if images == 'coco' else ('mmpose',):
+        with DefaultScope.overwrite_default_scope(scope):
+            inferencer = MMPoseInferencer(
+                str(config), str(tmp_path / 'w.pth'), device='cpu', scope=scope
+            )
+            result = next(inferencer(np.zeros((100, 100, 3), np.uint8)))
+        found = [len(person['keypoints']) for person in result['predictions'][0]]
+        assert found == [JOINTS[images]] * 2
 
 
 REAL = dict(
