@@ -15,3 +15,12 @@ def mmpose_scope():
 
     with DefaultScope.overwrite_default_scope('mmpose'):
         yield
+
+
+@pytest.fixture
+def no_roots(monkeypatch):
+    """The configs' data folders as they are without any environment variable."""
+    from tests.config_helpers import ROOTS
+
+    for root in ROOTS:
+        monkeypatch.delenv(root, raising=False)

@@ -23,6 +23,27 @@ CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
 MODELS_ = [model for path in METAFILES for model in yaml.safe_load(path.read_text())['Models']]
 every_model = pytest.mark.parametrize('model', MODELS_, ids=lambda model: model['Name'])
 HOST = 'https://download.openmmlab.com/mmpose/'
+WEIGHTS = r'(bottom_up|top_down/hrnet|v1/body_2d_keypoint/topdown_heatmap/coco)/[\w-]+\.pth'
+# what a word in a config's name stands for
+PARTS = {
+    'Squeeze-and-Excitation': 'se',
+    'ECA': 'eca',
+    'CBAM': 'cbam',
+    'CAM/SAM': 'camsam',
+    'Polarized Self-Attention': 'psa',
+    'UDP': 'udp',
+    'DARK': 'dark',
+    'DySample': 'dehrnet',
+    'Detail Enhancement': 'dehrnet',
+}
+COLLECTIONS = {
+    'hrnet': 'HRNet',
+    'dehrnet': 'DE-HRNet',
+    'udp': 'UDP',
+    'dark': 'DARK',
+    'psa': 'PSA',
+    'camsam': 'HRNet-CAM-SAM',
+}
 
 
 def aliases(model):
@@ -53,14 +74,15 @@ def test_no_comments(path):
 @every_model
 def test_entry(model):
     assert model['Config'] == f'configs/{model["Name"]}.py' and (ROOT / model['Config']).is_file()
-    assert model['In Collection'] == 'HigherHRNet'
-    metadata = model['Metadata']
-    data = {'coco': 'COCO', 'crowdpose': 'CrowdPose', 'synthetic': 'Synthetic'}
-    assert metadata['Training Data'] in [data[w] for w in model['Name'].split('_') if w in data]
-    assert ('Squeeze-and-Excitation' in metadata['Architecture']) == ('_se_' in model['Name'])
-    assert ('CBAM' in metadata['Architecture']) == ('_cbam_' in model['Name'])
+    metadata, words = model['Metadata'], model['Name'].split('_')
+    data = {'coco': 'COCO', 'crowdpose': 'CrowdPose', 'mpii': 'MPII', 'synthetic': 'Synthetic'}
+    assert metadata['Training Data'] in [data[w] for w in words if w in data]
+    for part, word in PARTS.items():
+        assert (part in metadata['Architecture']) == (word in words), part
+    named = [name for word, name in COLLECTIONS.items() if word in words]
+    assert model['In Collection'] == (named or ['HigherHRNet'])[-1]
     if 'Weights' in model:
-        assert re.fullmatch(re.escape(HOST) + r'bottom_up/[\w-]+\.pth', model['Weights'])
+        assert re.fullmatch(re.escape(HOST) + WEIGHTS, model['Weights'])
 
 
 @every_model

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data_helpers import DEMO, ROOT, make_small_dataset, write_config
+from tests.data_helpers import (
+    DEMO,
+    ROOT,
+    make_small_dataset,
+    make_topdown_data,
+    write_config,
+)
 from tests.test_packaging import build_wheel, copy_sources
 from tests.test_packaging import run as run_in
 
@@ -32,14 +38,19 @@ TABLE = [
 class Project:
     """A folder with data, a config and what a user types there."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, base: Path = DEMO) -> None:
         self.folder = folder
-        self.data = make_small_dataset(folder / 'data')
-        self.config = write_config(folder)
+        if base == DEMO:
+            self.data = make_small_dataset(folder / 'data')
+            self.roots = dict(SYNTHETIC_ROOT=self.data)
+        else:
+            self.roots = make_topdown_data(folder / 'data')
+        self.config = write_config(folder, base=base)
         self.work = folder / 'work'
 
     def run(self, *command, ok: bool = True, gpu: bool = False, **env) -> str:
-        env = dict(os.environ, SYNTHETIC_ROOT=str(self.data), **env)
+        roots = {name: str(root) for name, root in self.roots.items()}
+        env = dict(os.environ, **roots, **env)
         if not gpu:
             env['CUDA_VISIBLE_DEVICES'] = '-1'
         result = subprocess.run(
@@ -160,6 +171,36 @@ def test_inference_on_an_image(project, trained, monkeypatch, mmpose_scope):
 
     (by_array,) = inference_bottomup(model, cv2.imread(str(image)))
     assert np.array_equal(by_array.pred_instances.keypoints, instances.keypoints)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'name, figure',
+    [
+        ('hrnet_camsam_w32_coco_256x192', 'coco/AP'),
+        ('dehrnet_w32_crowdpose_256x192', 'crowdpose/AP'),
+        ('hrnet_w32_mpii_256x256', 'PCK'),
+    ],
+)
+def test_mim_trains_and_tests_top_down(tmp_path, name, figure):
+    project = Project(tmp_path, ROOT / 'configs' / f'{name}.py')
+    text = project.mim('train', '--work-dir', project.work)
+    assert 'loss_kpt' in text and 'acc_pose' not in text and f'{figure}: ' in text
+    assert 'Training finished successfully' in text
+    assert list(project.work.glob(f'best_{figure.replace("/", "_")}_epoch_1.pth'))
+
+    options = ['--work-dir', project.work, '--out', tmp_path / 'metrics.json']
+    if figure != 'PCK':
+        # ground-truth boxes: the detections are not needed
+        for root in project.roots.values():
+            for file in (*root.glob('*/COCO_val2017_detections*'), *root.glob('*/det_for_*')):
+                file.unlink()
+        text = project.mim('test', '--checkpoint', epoch(project, 1), *options, ok=False)
+        assert 'detection file not found' in text and 'bbox_file=None' in text
+        options += ['--cfg-options', 'test_dataloader.dataset.bbox_file=None']
+    text = project.mim('test', '--checkpoint', epoch(project, 1), *options)
+    assert 'missing key' not in text and 'Testing finished successfully' in text
+    assert figure in json.loads((tmp_path / 'metrics.json').read_text())
 
 
 @pytest.mark.slow

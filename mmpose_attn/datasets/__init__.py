@@ -1,6 +1,6 @@
 """Datasets and transforms: importing this package registers them into MMPose's registries."""
 
-from .checked import CheckedCocoDataset, CheckedCrowdPoseDataset
+from .checked import CheckedCocoDataset, CheckedCrowdPoseDataset, CheckedMpiiDataset
 from .transforms import (
     BottomupCrowdMask,
     BottomupMultiScaleResize,
@@ -15,6 +15,7 @@ __all__ = [
     'BottomupUniformAffine',
     'CheckedCocoDataset',
     'CheckedCrowdPoseDataset',
+    'CheckedMpiiDataset',
     'LoadPoseImage',
     'PackBottomupInputs',
 ]

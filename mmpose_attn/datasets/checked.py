@@ -1,4 +1,4 @@
-"""COCO-style datasets that name what is wrong with their files."""
+"""MMPose's datasets, which name what is wrong with their files."""
 
 import json
 import logging
@@ -7,18 +7,35 @@ from collections import Counter
 
 import numpy as np
 from mmengine.logging import print_log
-from mmpose.datasets.datasets import CocoDataset, CrowdPoseDataset
+from mmpose.datasets.datasets import CocoDataset, CrowdPoseDataset, MpiiDataset
 from mmpose.registry import DATASETS
 
 _REMEDY = (
     'The configs take the data folder, which holds annotations/ and the images, from an '
-    'environment variable (COCO_ROOT=/path/to/coco, CROWDPOSE_ROOT, SYNTHETIC_ROOT: see data_root '
-    'in the config) or from a link (ln -s /path/to/coco data/coco)'
+    'environment variable (COCO_ROOT=/path/to/coco, CROWDPOSE_ROOT, MPII_ROOT, SYNTHETIC_ROOT: see '
+    'data_root in the config) or from a link (ln -s /path/to/coco data/coco)'
+)
+_NO_BOXES = (
+    'Download the detections, or test with ground-truth boxes: --cfg-options '
+    'test_dataloader.dataset.bbox_file=None (and val_dataloader... in training)'
 )
 _LEFT_OUT = 'annotations have no keypoints or no bbox; they are left out'
 _NO_IMAGE = 'annotations belong to images that it does not list; they are left out'
 _NOT_NUMBERS = 'labelled keypoints are not numbers; they are used as unlabelled'
 _OUTSIDE = 'labelled keypoints lie outside their image; they are used as unlabelled'
+
+
+def _check_files(dataset, kind: str, path: str | None, remedy: str = _REMEDY) -> None:
+    """An error that says what to do if annotations, another file or the images are not there."""
+    for name, file, hint in (
+        ('annotation', dataset.ann_file, _REMEDY),
+        (kind, path, remedy),
+    ):
+        if file and '://' not in file and not os.path.isfile(file):
+            raise FileNotFoundError(f'{name} file not found: {file}. {hint}')
+    folder = dataset.data_prefix.get('img') or ''
+    if folder and '://' not in folder and not os.path.isdir(folder):
+        raise FileNotFoundError(f'image folder not found: {folder}. {_REMEDY}')
 
 
 class CheckedAnnotations:
@@ -42,7 +59,7 @@ class CheckedAnnotations:
     def load_data_list(self) -> list[dict]:
         self._counts: Counter[str] = Counter()
         self._shapes: dict = {}
-        self._check_files()
+        _check_files(self, 'detection', self.bbox_file, _NO_BOXES)
         file = f'annotation file {self.ann_file}'
         try:
             data_list = super().load_data_list()
@@ -65,13 +82,19 @@ class CheckedAnnotations:
         del self._shapes
         return data_list
 
-    def _check_files(self) -> None:
-        for path in filter(None, (self.ann_file, self.bbox_file)):
-            if '://' not in path and not os.path.isfile(path):
-                raise FileNotFoundError(f'annotation file not found: {path}. {_REMEDY}')
-        folder = self.data_prefix.get('img') or ''
-        if folder and '://' not in folder and not os.path.isdir(folder):
-            raise FileNotFoundError(f'image folder not found: {folder}. {_REMEDY}')
+    def _load_detection_results(self) -> list[dict]:
+        file = f'detection file {self.bbox_file}'
+        try:
+            data_list = super()._load_detection_results()
+        except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'{file} is not a list of detections in the images of {self.ann_file}, each with '
+                f'image_id, category_id, bbox and score ({type(error).__name__}: {error}). '
+                f'{_NO_BOXES}'
+            ) from error
+        if not data_list:
+            raise ValueError(f'{file} has no person (category_id 1). {_NO_BOXES}')
+        return data_list
 
     def _load_annotations(self) -> tuple[list[dict], list[dict]]:
         instances, images = super()._load_annotations()
@@ -159,3 +182,43 @@ class CheckedCocoDataset(CheckedAnnotations, CocoDataset):
 @DATASETS.register_module()
 class CheckedCrowdPoseDataset(CheckedAnnotations, CrowdPoseDataset):
     """:class:`mmpose.datasets.CrowdPoseDataset` with :class:`CheckedAnnotations`."""
+
+
+@DATASETS.register_module()
+class CheckedMpiiDataset(MpiiDataset):
+    """:class:`mmpose.datasets.MpiiDataset` that checks its files, and counts pixels as images do.
+
+    MPII's coordinates start at 1. MMPose moves the boxes to 0, but not the
+    keypoints, so that a network learns them one pixel off, and then adds 1 to
+    its predictions before it compares them. Here training keypoints start at
+    0, as in the HRNet authors' code; those that are tested with still start
+    at 1, as the metric expects.
+
+    Raises:
+        FileNotFoundError: if a file or the image folder is not there.
+        ValueError: if the annotations are not MPII's, have nobody, or are not
+            those of the head boxes.
+    """
+
+    def _load_annotations(self) -> tuple[list[dict], list[dict]]:
+        _check_files(self, 'head box', self.headbox_file)
+        file = f'annotation file {self.ann_file}'
+        if self.headbox_file:
+            file += f' with head boxes {self.headbox_file}'
+        try:
+            instances, images = super()._load_annotations()
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'{file}: not what MMPose makes of MPII, a list of image, center, scale, joints '
+                f'and joints_vis, one head box each ({type(error).__name__}: {error})'
+            ) from error
+        joints = self._metainfo['num_keypoints']
+        for number, info in enumerate(instances):
+            if info['keypoints'].shape[1] != joints or info['keypoints_visible'].size != joints:
+                raise ValueError(f'{file}: person {number} does not have {joints} joints')
+            if not self.test_mode:
+                info['keypoints'] -= 1
+        heads = self.headbox_dict['headboxes_src'].shape[2] if self.headbox_file else len(instances)
+        if not instances or heads != len(instances):
+            raise ValueError(f'{file}: {len(instances)} people and {heads} head boxes')
+        return instances, images

@@ -5,16 +5,23 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from mmpose.datasets.datasets import CocoDataset, CrowdPoseDataset
+from mmpose.datasets.datasets import CocoDataset, CrowdPoseDataset, MpiiDataset
 from mmpose.registry import DATASETS
 
-from mmpose_attn.datasets import CheckedCocoDataset, CheckedCrowdPoseDataset, checked
+from mmpose_attn.datasets import (
+    CheckedCocoDataset,
+    CheckedCrowdPoseDataset,
+    CheckedMpiiDataset,
+    checked,
+)
 from mmpose_attn.datasets.transforms import bottomup
 from tests.data_helpers import (
     TRAIN,
     VAL,
     edit_json,
     jpeg,
+    make_detections,
+    make_mpii,
     make_small_dataset,
     real_data,
     record_log,
@@ -44,6 +51,8 @@ def build(root, test_mode=False, kind=CheckedCocoDataset, **kwargs):
     split, ann_file = ('val2017', VAL) if test_mode else ('train2017', TRAIN)
     kwargs = dict(dict(data_mode='bottomup', data_prefix=dict(img=split)), **kwargs)
     kwargs.setdefault('ann_file', ann_file)
+    # MMEngine collects garbage while it serialises, which takes longer than the tests
+    kwargs.setdefault('serialize_data', False)
     return kind(data_root=str(root), test_mode=test_mode, **kwargs)
 
 
@@ -119,6 +128,7 @@ def test_real_coco(logged, split, test_mode):
 def test_registered():
     assert DATASETS.get('CheckedCocoDataset') is CheckedCocoDataset
     assert DATASETS.get('CheckedCrowdPoseDataset') is CheckedCrowdPoseDataset
+    assert DATASETS.get('CheckedMpiiDataset') is CheckedMpiiDataset
 
 
 def test_old_files_without_info(root):
@@ -431,3 +441,128 @@ def test_no_usable_image_ends(root, logged):
     with pytest.raises(Exception, match='Cannot find valid image'):
         dataset[0]
     assert len(logged) == 6  # each once
+
+
+# ---------------------------------------------------------------- detections
+@pytest.fixture
+def boxes(root):
+    return make_detections(root / VAL, root / 'boxes.json')
+
+
+def detected(root, boxes):
+    return build(root, True, data_mode='topdown', bbox_file=str(boxes))
+
+
+def test_detections_are_the_samples(root, boxes, logged):
+    dataset, annotated = detected(root, boxes), build(root, True, data_mode='topdown')
+    assert len(dataset) == len(annotated) and logged == []
+    np.testing.assert_allclose(dataset[0]['bbox'], annotated[0]['bbox'], atol=1e-4)
+    assert 0.5 < dataset[0]['bbox_score'][0] < 1 == annotated[0]['bbox_score'][0]
+
+
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_tiny_coco_detections(logged, test_mode):
+    root = real_data('tiny', 'coco')
+    kwargs = dict(data_mode='topdown', ann_file='test_coco.json', data_prefix=dict(img=''))
+    if test_mode:
+        kwargs['bbox_file'] = str(root / 'test_coco_det_AP_H_56.json')
+    dataset = build(root, test_mode, **kwargs)
+    assert_same_samples(dataset, build(root, test_mode, CocoDataset, **kwargs))
+    assert len(dataset) == (118 if test_mode else 12) and logged == []
+
+
+def test_missing_detections_say_what_to_do(root, boxes):
+    boxes.unlink()
+    with pytest.raises(FileNotFoundError, match='detection file .*boxes.json.*bbox_file=None'):
+        detected(root, boxes)
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (lambda found: found[0].pop('score'), 'KeyError'),
+        (lambda found: found[0].update(image_id=12345), '12345'),
+        (lambda found: found[0].update(bbox=None), 'TypeError'),
+        (lambda found: found.clear(), 'no person'),
+        (lambda found: [each.update(category_id=2) for each in found], 'no person'),
+    ],
+)
+def test_odd_detections_name_the_file(root, boxes, change, message):
+    edit_json(boxes, change)
+    with pytest.raises(ValueError, match=rf'detection file .*boxes\.json.*{message}.*=None'):
+        detected(root, boxes)
+
+
+@pytest.mark.parametrize('text', ['{}', 'not JSON', '{"a": 1}'])
+def test_detections_that_are_no_list(root, boxes, text):
+    boxes.write_text(text)
+    with pytest.raises(ValueError, match=r'detection file .*boxes\.json is not a list'):
+        detected(root, boxes)
+
+
+# ---------------------------------------------------------------------- MPII
+@pytest.fixture
+def mpii(synthetic, tmp_path):
+    return make_mpii(synthetic, tmp_path / 'mpii')
+
+
+def build_mpii(root, test_mode=False, kind=CheckedMpiiDataset, **kwargs):
+    heads = dict(headbox_file=str(root / 'annotations/mpii_gt_val.mat')) if test_mode else {}
+    ann_file = f'annotations/mpii_{"val" if test_mode else "train"}.json'
+    kwargs = dict(ann_file=ann_file, data_prefix=dict(img='images'), **heads) | kwargs
+    return kind(data_root=str(root), test_mode=test_mode, serialize_data=False, **kwargs)
+
+
+def assert_mpii_counts_from_0_in_training(root, test_mode, **kwargs):
+    dataset = build_mpii(root, test_mode, **kwargs)
+    plain = build_mpii(root, test_mode, MpiiDataset, **kwargs)
+    assert_same_samples(dataset, plain, ignore=['keypoints'])
+    for sample, expected in zip(dataset, plain, strict=True):
+        shift = 0 if test_mode else 1
+        np.testing.assert_array_equal(sample['keypoints'] + shift, expected['keypoints'])
+
+
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_mpii_counts_from_0_in_training(mpii, synthetic, test_mode):
+    assert_mpii_counts_from_0_in_training(mpii, test_mode)
+    if not test_mode:  # where MMPose's COCO has the same person's shoulder
+        coco, wrist = build(synthetic, data_mode='topdown'), build_mpii(mpii)
+        np.testing.assert_allclose(coco[0]['keypoints'][0, 10], wrist[0]['keypoints'][0, 10])
+
+
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_tiny_mpii(test_mode):
+    kwargs = dict(ann_file='test_mpii.json', data_prefix=dict(img=''), headbox_file=None)
+    assert_mpii_counts_from_0_in_training(real_data('tiny', 'mpii'), test_mode, **kwargs)
+
+
+@pytest.mark.parametrize('gone', ['annotations/mpii_val.json', 'annotations/mpii_gt_val.mat'])
+def test_missing_mpii_files(mpii, gone):
+    (mpii / gone).unlink()
+    with pytest.raises(FileNotFoundError, match=rf'file not found: .*{gone}.*MPII_ROOT'):
+        build_mpii(mpii, True)
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (lambda people: people[0].pop('joints'), 'KeyError'),
+        (lambda people: people[0].update(center='?'), 'ValueError'),
+        (lambda people: people[1]['joints_vis'].pop(), 'person 1 does not have 16 joints'),
+        (lambda people: people[1].update(joints=[[1, 1]] * 17), 'person 1 does not have 16'),
+        (lambda people: people.pop(), 'people and . head boxes'),
+        (lambda people: people.append(people[0]), 'IndexError'),
+        (lambda people: people.clear(), '0 people'),
+    ],
+)
+def test_odd_mpii_names_the_files(mpii, change, message):
+    edit_json(mpii / 'annotations/mpii_val.json', change)
+    with pytest.raises(ValueError, match=rf'mpii_val\.json with head boxes .*mat: .*{message}'):
+        build_mpii(mpii, True)
+
+
+@pytest.mark.parametrize('name', ['mpii_val.json', 'mpii_gt_val.mat'])
+def test_broken_mpii_files(mpii, name):
+    (mpii / 'annotations' / name).write_bytes(b'broken' * 50)
+    with pytest.raises(ValueError, match=r'mpii_val\.json with head boxes .*mat: not what MMPose'):
+        build_mpii(mpii, True)

@@ -1,5 +1,5 @@
-# COCO 2017 keypoints, bottom-up. Set COCO_ROOT, or link data/coco.
-data_root = '{{$COCO_ROOT:data/coco}}'
+# bottom-up
+_base_ = ['./coco.py']
 
 codec = dict(
     type='HigherHRNetCodec',
@@ -31,44 +31,10 @@ val_pipeline = [
     dict(type='PackBottomupInputs'),
 ]
 
-dataset_type = 'CheckedCocoDataset'
 data_mode = 'bottomup'  # asked for by MMPoseInferencer
-train_dataloader = dict(
-    batch_size=12,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        data_mode=data_mode,
-        ann_file='annotations/person_keypoints_train2017.json',
-        data_prefix=dict(img='train2017/'),
-        pipeline=train_pipeline,
-    ),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        data_mode=data_mode,
-        ann_file='annotations/person_keypoints_val2017.json',
-        data_prefix=dict(img='val2017/'),
-        test_mode=True,
-        pipeline=val_pipeline,
-    ),
-)
+train_dataloader = dict(batch_size=12, dataset=dict(data_mode=data_mode, pipeline=train_pipeline))
+val_dataloader = dict(batch_size=1, dataset=dict(data_mode=data_mode, pipeline=val_pipeline))
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    type='CocoMetric',
-    ann_file=data_root + '/annotations/person_keypoints_val2017.json',
-    nms_mode='none',
-    score_mode='bbox',
-)
+val_evaluator = dict(nms_mode='none', score_mode='bbox')
 test_evaluator = val_evaluator

@@ -1,7 +1,5 @@
-# CrowdPose, 14 joints, bottom-up. Set CROWDPOSE_ROOT, or link data/crowdpose.
-_base_ = ['./coco_bottomup_512.py']
-
-data_root = '{{$CROWDPOSE_ROOT:data/crowdpose}}'
+# bottom-up
+_base_ = ['./coco_bottomup_512.py', './crowdpose.py']
 
 codec = dict(
     _base_.codec,
@@ -18,33 +16,11 @@ train_pipeline = [
     dict(type='PackBottomupInputs'),
 ]
 
-dataset_type = 'CheckedCrowdPoseDataset'
-train_dataloader = dict(
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        ann_file='annotations/mmpose_crowdpose_trainval.json',
-        data_prefix=dict(img='images/', _delete_=True),
-        pipeline=train_pipeline,
-    )
-)
-val_dataloader = dict(
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        ann_file='annotations/mmpose_crowdpose_test.json',
-        data_prefix=dict(img='images/', _delete_=True),
-    )
-)
+data_root = _base_.crowdpose.test.data_root
+dataset_type = _base_.crowdpose.test.type
+train_dataloader = dict(dataset=dict(_base_.crowdpose.train, pipeline=train_pipeline))
+val_dataloader = dict(dataset=_base_.crowdpose.test)
 test_dataloader = val_dataloader
 
-val_evaluator = dict(
-    type='CocoMetric',
-    ann_file=data_root + '/annotations/mmpose_crowdpose_test.json',
-    use_area=False,
-    iou_type='keypoints_crowd',
-    prefix='crowdpose',
-    nms_mode='none',
-    score_mode='bbox',
-)
+val_evaluator = _base_.crowdpose.evaluator
 test_evaluator = val_evaluator

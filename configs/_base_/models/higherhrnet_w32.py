@@ -1,52 +1,9 @@
 # HigherHRNet-W32 (arXiv 1908.10357), the official network
+_base_ = ['./hrnet_w32_backbone.py']
+
 model = dict(
-    _scope_='mmpose',  # whatever the scope of the caller, such as MMPoseInferencer's
     type='HigherHRNetEstimator',
-    data_preprocessor=dict(
-        type='BottomupDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-    ),
-    backbone=dict(
-        type='AttnHRNet',
-        in_channels=3,
-        extra=dict(
-            stage1=dict(
-                num_modules=1,
-                num_branches=1,
-                block='BOTTLENECK',
-                num_blocks=(4,),
-                num_channels=(64,),
-            ),
-            stage2=dict(
-                num_modules=1,
-                num_branches=2,
-                block='BASIC',
-                num_blocks=(4, 4),
-                num_channels=(32, 64),
-            ),
-            stage3=dict(
-                num_modules=4,
-                num_branches=3,
-                block='BASIC',
-                num_blocks=(4, 4, 4),
-                num_channels=(32, 64, 128),
-            ),
-            stage4=dict(
-                num_modules=3,
-                num_branches=4,
-                block='BASIC',
-                num_blocks=(4, 4, 4, 4),
-                num_channels=(32, 64, 128, 256),
-            ),
-        ),
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://download.openmmlab.com/mmpose/'
-            'pretrain_models/hrnet_w32-36af842e.pth',
-        ),
-    ),
+    data_preprocessor=dict(type='BottomupDataPreprocessor'),
     head=dict(
         type='HigherHRNetHead',
         in_channels=32,

@@ -1,0 +1,5 @@
+# Table I of the CAM/SAM paper: sub-networks 1 to 3
+_base_ = ['./hrnet_camsam_w32_coco_256x192.py']
+
+sites = dict(cfg=_base_.cam_sam, position='transition', branches=(0, 1, 2))
+model = dict(backbone=dict(plugins=[sites]))
