@@ -29,8 +29,8 @@ SCENES = SyntheticConfig(
 )
 SHEET_COLUMNS = 6
 CPU_TRAINING = dict(
-    # waiting threads that spin are faster on cores that nobody else uses, and starve them else
-    OMP_WAIT_POLICY='PASSIVE',
+    # threads that wait without spinning are late; those that spin for long starve other processes
+    GOMP_SPINCOUNT='3000',
     # glibc otherwise gives every large activation back to the system and takes the page faults
     # of a fresh one, which costs more than the convolutions (docs/performance.md)
     MALLOC_MMAP_MAX_='0',
