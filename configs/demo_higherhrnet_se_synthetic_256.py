@@ -62,7 +62,7 @@ val_evaluator = dict(ann_file=data_root + '/annotations/person_keypoints_val2017
 test_evaluator = val_evaluator
 
 train_cfg = dict(by_epoch=True, max_epochs=4, val_interval=10)
-optim_wrapper = dict(optimizer=dict(type='Adam', lr=3e-3))
+optim_wrapper = dict(type='CPUAutocastOptimWrapper', optimizer=dict(type='Adam', lr=3e-3))
 param_scheduler = [
     dict(type='LinearLR', begin=0, end=50, start_factor=0.05, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=0, end=4, by_epoch=True, convert_to_iter_based=True),

@@ -40,7 +40,7 @@ CPU_TRAINING = dict(
 
 def run_demo(
     out_dir: str | Path,
-    num_train: int = 3200,
+    num_train: int = 3600,
     num_val: int = 200,
     pictures: int = 24,
     train_args: tuple[str, ...] = (),

@@ -10,7 +10,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument('--out', default='demo_output', help='folder for data, weights, pictures')
-    parser.add_argument('--num-train', type=int, default=3200, help='training images')
+    parser.add_argument('--num-train', type=int, default=3600, help='training images')
     parser.add_argument('--num-val', type=int, default=200, help='held-out images')
     parser.add_argument('--pictures', type=int, default=24, help='images on the contact sheet')
     args, train_args = parser.parse_known_args()

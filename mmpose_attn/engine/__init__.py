@@ -9,9 +9,11 @@ from .checkpoint import (
     register_shape_check,
 )
 from .hooks import ChannelsLastHook, FinetuneCheckHook
+from .optim import CPUAutocastOptimWrapper
 from .upstream import run_mmpose_tool
 
 __all__ = [
+    'CPUAutocastOptimWrapper',
     'ChannelsLastHook',
     'CheckpointError',
     'CorruptCheckpointError',
