@@ -78,10 +78,11 @@ class Journal:
         end = 0
         pending: list[tuple[int, dict]] = []
         with open(self.path, 'rb') as file:
-            while line := file.readline():
+            # without an end is the line that was being written
+            while (line := file.readline()).endswith(b'\n'):
                 try:
                     record = json.loads(line)
-                except ValueError:  # the line that was being written
+                except ValueError:
                     break
                 if 'journal' in record:
                     self._check(record['settings'], settings)

@@ -6,7 +6,7 @@ import numpy as np
 
 # Decimals that are kept: below what float32 resolves in a picture of 1000 pixels, and short enough
 # that a file of results reads back to the very same numbers.
-_DECIMALS = dict(keypoints=4, boxes=4, keypoint_scores=6, box_scores=8, scores=8)
+_DECIMALS = dict(keypoints=4, boxes=4, keypoint_scores=6, box_scores=7, scores=7)
 
 
 @dataclass(frozen=True, eq=False)
