@@ -47,7 +47,6 @@ test_dataloader = dict(
         type='CocoDataset', data_mode='topdown', test_mode=True, pipeline=pipeline
     ),
 )
-train_dataloader = test_dataloader
 test_evaluator = dict(type='CocoMetric')
 """
 

@@ -30,7 +30,7 @@ def _chosen(
     nms_thr: float | None,
 ) -> np.ndarray:
     """(N, 5) boxes and scores of some classes, suppressed across classes as well."""
-    boxes = boxes[np.isin(labels, classes) & (boxes[:, 4] >= score_thr)]
+    boxes = boxes[np.isin(labels, classes) & (boxes[:, 4] >= score_thr) & np.isfinite(boxes).all(1)]
     if nms_thr is not None and len(boxes):
         boxes = boxes[np.sort(nms(boxes, nms_thr))]
     return boxes
@@ -162,7 +162,10 @@ class GivenBoxes:
         _check_thresholds(score_thr, nms_thr)
         rows, labels = defaultdict(list), defaultdict(list)
         try:
-            for box in json.loads(Path(path).read_text(encoding='utf-8')):
+            contents = json.loads(Path(path).read_text(encoding='utf-8'))
+            if not isinstance(contents, list):
+                raise TypeError(f'{type(contents).__name__} is not a list')
+            for box in contents:
                 x, y, width, height = box['bbox'][:4]
                 rows[box['image_id']].append((x, y, width, height, box['score']))
                 labels[box['image_id']].append(box['category_id'])
