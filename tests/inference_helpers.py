@@ -48,6 +48,7 @@ test_dataloader = dict(
     ),
 )
 test_evaluator = dict(type='CocoMetric')
+val_cfg = None
 """
 
 

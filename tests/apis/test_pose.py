@@ -15,6 +15,7 @@ from mmpose.apis import inference_bottomup, inference_topdown, init_model
 from mmpose_attn.apis import Frame, People, PosePredictor, whole_image
 from mmpose_attn.apis.pose import _chunked
 from mmpose_attn.apis.threads import overlap
+from tests.data_helpers import ROOT
 from tests.inference_helpers import write_video
 
 BOXES = np.array([[5, 8, 60, 70, 0.9], [30, 4, 90, 78, 0.6], [2, 3, 40, 40, 0.5]], np.float32)
@@ -195,6 +196,24 @@ def test_mmposes_configs_by_name():
     assert predictor.topdown and result.people.keypoints.shape == (1, 17, 2)
     with pytest.raises(ValueError, match='can be .*td-hm_hrnet-w32_8xb64-210e_coco-256x192'):
         PosePredictor('td-hm_hrnet-w32_8xb64-210e')
+
+
+@pytest.mark.parametrize(
+    ('name', 'joints'),
+    [
+        ('hrnet_w32_coco_256x192', 17),
+        ('hrnet_udp_w32_coco_256x192', 17),
+        ('hrnet_w32_crowdpose_256x192', 14),
+        ('dehrnet_w32_mpii_256x256', 16),
+    ],
+)
+def test_configs_of_the_project(name, joints):
+    options = {f'model.backbone.extra.stage{i}.num_modules': 1 for i in (2, 3, 4)}
+    config = ROOT / 'configs' / f'{name}.py'
+    predictor = PosePredictor(config, cfg_options=options, flip_test=False, device='cpu', amp=True)
+    (result,) = predictor(np.zeros((50, 40, 3), np.uint8))
+    assert result.people.keypoints.shape == (1, joints, 2)
+    assert np.isfinite(result.people.keypoints).all() and predictor.joints == joints
 
 
 def test_a_config_object_is_not_changed(networks):
