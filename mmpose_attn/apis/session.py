@@ -135,8 +135,8 @@ class InferenceSession:
         )
         if detector and boxes:
             raise ValueError('boxes come from a detector or from a file: give one of the two')
-        if detector_checkpoint and not detector:
-            raise ValueError('a detector checkpoint needs the config of its detector')
+        if bool(detector) != bool(detector_checkpoint):
+            raise ValueError('a detector needs both, its config and its checkpoint')
         if not (detector or boxes) and not person_class is box_score is box_nms is None:
             raise ValueError('class, score and NMS of boxes need a detector or a file of boxes')
         if resume and overwrite:
