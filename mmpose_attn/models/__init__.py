@@ -1,6 +1,6 @@
 """Networks: importing this package registers them into MMPose's ``MODELS``."""
 
-from .backbones import AttnHRNet, DEHRNet
+from .backbones import AttnHRNet, DEHRNet, DiteHRNet
 from .heads import HigherHRNetHead
 from .layers import DySample
 from .losses import BatchedAssociativeEmbeddingLoss
@@ -22,6 +22,7 @@ __all__ = [
     'CBAMAttention',
     'DEHRNet',
     'DetailEnhancement',
+    'DiteHRNet',
     'DySample',
     'ECAAttention',
     'HigherHRNetEstimator',

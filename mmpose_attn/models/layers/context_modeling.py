@@ -1,0 +1,134 @@
+"""Adaptive context modelling: Dite-HRNet, Li et al., IJCAI 2022, doi 10.24963/ijcai.2022/153."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .dynamic_conv import BN
+
+POOLINGS = ('released', 'spatial')
+
+
+def masked_pool(x: Tensor, logits: Tensor, size: tuple[int, int], pooling: str) -> Tensor:
+    r"""Pool features with a softmax of a mask.
+
+    * ``'released'``, what the authors' code does and their weights need: the
+      softmax is over all positions, and the contiguous (C, H W) buffer of a
+      sample is read as (h w, C, H W / h w), the mask's as (h w, H W / h w).
+      An output is a weighted sum over neighbours in *memory*, so that channels and
+      places mix; of one output position (h = w = 1) it is the weighted mean.
+    * ``'spatial'``, what the paper describes: the output at a position is the mean of its own
+      block of the input, weighted by the softmax over that block.
+
+    Args:
+        x: (N, C, H, W).
+        logits: of the mask, (N, 1, H, W).
+        size: (h, w), divisors of (H, W).
+        pooling: of :data:`POOLINGS`.
+
+    Returns:
+        (N, C, h, w)
+    """
+    batch, channels, height, width = x.shape
+    h, w = size
+    if pooling == 'released':
+        mask = logits.flatten(1).softmax(1).view(batch, h * w, -1, 1)
+        out = x.reshape(batch, h * w, channels, -1) @ mask
+        return out.transpose(1, 2).reshape(batch, channels, h, w)
+    high, wide = height // h, width // w
+    logits = logits.view(batch, 1, h, high, w, wide).transpose(3, 4).flatten(4)
+    blocks = x.reshape(batch, channels, h, high, w, wide).transpose(3, 4).flatten(4)
+    return (blocks * logits.softmax(4)).sum(4)
+
+
+def channel_attention(channels: int, hidden: int, norm_cfg: Mapping) -> nn.Sequential:
+    """The gates of the contexts' channels."""
+    if hidden < 1:
+        raise ValueError(
+            f'context modelling: a reduction ratio above {channels} leaves no hidden channel '
+            f'of {channels}; reduce it'
+        )
+    return nn.Sequential(
+        nn.Conv2d(channels, hidden, 1, bias=False),
+        build_norm_layer(dict(norm_cfg), hidden)[1],
+        nn.ReLU(),
+        nn.Conv2d(hidden, channels, 1),
+        nn.Sigmoid(),
+    )
+
+
+class GlobalContextModeling(BaseModule):
+    """Channels weighted by the context of all positions, then a norm.
+
+    Args:
+        channels: of the input, C.
+        ratio: the hidden width is ``C // ratio``.
+        norm_cfg: config of the norms.
+
+    Shape:
+        (N, C, H, W) -> (N, C, H, W)
+
+    Raises:
+        ValueError: if no hidden channel is left.
+    """
+
+    def __init__(self, channels: int, ratio: int, norm_cfg: Mapping = BN) -> None:
+        super().__init__()
+        self.conv_mask = nn.Conv2d(channels, 1, 1)
+        self.channel_attention = channel_attention(channels, channels // ratio, norm_cfg)
+        self.bn = build_norm_layer(dict(norm_cfg), channels)[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        context = masked_pool(x, self.conv_mask(x), (1, 1), 'released')
+        return self.bn(x * self.channel_attention(context))
+
+
+class DenseContextModeling(BaseModule):
+    """Channels of several branches weighted by the context of all, at the lowest resolution.
+
+    Every branch is pooled to the size of the last one, whose own features enter as they are; the
+    gates are enlarged (nearest) to the branches.
+
+    Args:
+        channels: of every branch, from the highest resolution to the lowest.
+        ratio: the hidden width is ``sum(channels) // ratio``.
+        pooling: ``'released'`` or ``'spatial'``, see :func:`masked_pool`.
+        norm_cfg: config of the norm.
+
+    Shape:
+        a list of (N, C_i, H_i, W_i) -> the same
+
+    Raises:
+        ValueError: if no hidden channel is left or ``pooling`` is unknown.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        ratio: int,
+        pooling: str = 'released',
+        norm_cfg: Mapping = BN,
+    ) -> None:
+        super().__init__()
+        if pooling not in POOLINGS:
+            raise ValueError(f'pooling must be one of {POOLINGS}, got {pooling!r}')
+        self.channels, self.pooling = list(channels), pooling
+        self.conv_mask = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in channels)
+        # published checkpoints hold it, but the last branch is not pooled: DDP would wait for it
+        self.conv_mask[-1].requires_grad_(False)
+        total = sum(channels)
+        self.channel_attention = channel_attention(total, total // ratio, norm_cfg)
+
+    def forward(self, x: list[Tensor]) -> list[Tensor]:
+        size = x[-1].shape[2:]
+        pooled = [
+            masked_pool(each, mask(each), size, self.pooling)
+            for each, mask in zip(x[:-1], self.conv_mask)
+        ]
+        gates = self.channel_attention(torch.cat([*pooled, x[-1]], dim=1))
+        gates = gates.split(self.channels, dim=1)
+        return [each * F.interpolate(gate, size=each.shape[2:]) for each, gate in zip(x, gates)]
