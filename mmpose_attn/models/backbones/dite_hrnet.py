@@ -13,8 +13,13 @@ from torch.utils.checkpoint import checkpoint
 
 from mmpose_attn.engine.checkpoint import register_shape_check
 
-from ..layers.context_modeling import DenseContextModeling, GlobalContextModeling
-from ..layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg
+from ..layers.context_modeling import (
+    DenseContextModeling,
+    GlobalContextModeling,
+    can_be_affine,
+    with_enlarged,
+)
+from ..layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg, run
 
 
 class DiteStem(BaseModule):
@@ -42,6 +47,7 @@ class DiteStem(BaseModule):
         norm_cfg: Mapping = BN,
     ) -> None:
         super().__init__()
+        self.fast = True
         if stem_channels % 8 or out_channels % 2:
             raise ValueError(
                 'stem_channels must be a multiple of 8 and out_channels even, '
@@ -75,6 +81,12 @@ class DiteStem(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = self.conv1(x).chunk(2, dim=1)
+        if self.fast and can_be_affine(self.conv1.bn, x):
+            halves = [
+                branch[2:](branch[1].after_norms(branch[0].conv(each), [branch[0].bn]))
+                for branch, each in ((self.branch1, first), (self.branch2, second))
+            ]
+            return torch.stack(halves, dim=2).flatten(1, 2)
         return channel_shuffle(torch.cat((self.branch1(first), self.branch2(second)), dim=1), 2)
 
 
@@ -109,7 +121,7 @@ class DiteBlock(BaseModule):
     ) -> None:
         super().__init__()
         halves = [width // 2 for width in channels]
-        self.with_cp = with_cp
+        self.with_cp, self.fast = with_cp, True
         self.dcm = DenseContextModeling(halves, ratio, pooling, norm_cfg)
         self.conv = nn.ModuleList(
             DynamicSplitConv(*args, norm_cfg) for args in zip(halves, num_groups, num_kernels)
@@ -126,8 +138,16 @@ class DiteBlock(BaseModule):
     def _forward(self, x: list[Tensor]) -> list[Tensor]:
         kept, changed = zip(*(each.chunk(2, dim=1) for each in x))
         changed = self.dcm(changed)
-        changed = [gcm(conv(each)) for each, conv, gcm in zip(changed, self.conv, self.gcm)]
-        return [channel_shuffle(torch.cat(halves, dim=1), 2) for halves in zip(kept, changed)]
+        if not (self.fast and can_be_affine(self.gcm[0].bn, x[0])):
+            changed = [gcm(conv(each)) for each, conv, gcm in zip(changed, self.conv, self.gcm)]
+            return [channel_shuffle(torch.cat(halves, dim=1), 2) for halves in zip(kept, changed)]
+        outs = []
+        for keep, each, conv, gcm in zip(kept, changed, self.conv, self.gcm):
+            out = gcm.after_norms(conv.without_norm(each), [layer.bn for layer in conv.conv])
+            # shuffled by interleaving
+            out = torch.stack((keep, out), dim=2)
+            outs.append(out.flatten(1, 2))
+        return outs
 
 
 class DiteModule(LiteHRModule):
@@ -142,6 +162,7 @@ class DiteModule(LiteHRModule):
         # LiteHRModule's constructor builds the blocks
         self.block_args = blocks
         super().__init__(module_type='LITE', **kwargs)
+        self.fast = True
 
     def _make_weighting_blocks(self, num_blocks: int, reduce_ratio: int) -> nn.Sequential:
         return nn.Sequential(
@@ -168,10 +189,29 @@ class DiteModule(LiteHRModule):
         branch 0 is the first output: the authors add and rectify in place, and the published
         weights depend on it.
         """
+        if self.fast:
+            return self._fuse(x)
         x, outs = list(x), []
         for i, row in enumerate(self.fuse_layers):
             terms = [each if j == i else row[j](each) for j, each in enumerate(x)]
             outs.append(self.relu(sum(terms[1:], 2 * terms[0])))
+            x[0] = outs[0]
+        return outs
+
+    def _fuse(self, x: list[Tensor]) -> list[Tensor]:
+        x, outs = list(x), []
+        for i, row in enumerate(self.fuse_layers):
+            out = 2 * x[0] if i == 0 else 2 * run(row[0], x[0])
+            for j in range(1, i + 1):
+                out = out + (x[j] if j == i else run(row[j], x[j]))
+            # from the lowest resolution up, so that sums are small and the enlarged is added once
+            below = None
+            for j in reversed(range(i + 1, len(x))):
+                term = row[j][:2](x[j])
+                below = term if below is None else with_enlarged(torch.add, term, below)
+            if below is not None:
+                out = with_enlarged(torch.add, out, below)
+            outs.append(self.relu(out))
             x[0] = outs[0]
         return outs
 

@@ -1,6 +1,7 @@
 """Adaptive context modelling: Dite-HRNet, Li et al., IJCAI 2022, doi 10.24963/ijcai.2022/153."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -45,6 +46,76 @@ def masked_pool(x: Tensor, logits: Tensor, size: tuple[int, int], pooling: str) 
     return (blocks * logits.softmax(4)).sum(4)
 
 
+def enlarge(x: Tensor, factor: int) -> Tensor:
+    """Nearest enlargement of the last dimension."""
+    return x if factor == 1 else x.unsqueeze(-1).expand(*x.shape, factor).flatten(-2)
+
+
+def with_enlarged(operation: Callable, x: Tensor, small: Tensor) -> Tensor:
+    """``operation(x, F.interpolate(small, x.shape[2:]))``, nearest, of elements.
+
+    The enlarged tensor is never in memory. Only rows are copied, which keeps the innermost loop of
+    the operation long.
+    """
+    height, width = x.shape[2:]
+    h, w = small.shape[2:]
+    rows = enlarge(small, width // w).unsqueeze(3)
+    return operation(x.reshape(*x.shape[:2], h, height // h, width), rows).flatten(2, 3)
+
+
+def can_be_affine(norm: nn.Module, x: Tensor) -> bool:
+    """Whether :func:`affine_norm` stands for this norm of x: no other kind, no half precision."""
+    return (
+        type(norm) is nn.BatchNorm2d
+        and norm.momentum is not None
+        and x.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled(x.device.type)
+    )
+
+
+class Moments:
+    """Means and variances over the places of each sample's channels, (N, C), when asked for."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.count = x, x[0, 0].numel()
+
+    @cached_property
+    def mean(self) -> Tensor:
+        return self.x.mean((2, 3))
+
+    @cached_property
+    def var(self) -> Tensor:
+        # a norm and not a sum of squares: nothing of the size of x is stored
+        squares = torch.linalg.vector_norm(self.x, dim=(2, 3)).square() / self.count
+        return (squares - self.mean.square()).clamp(min=0)
+
+
+def affine_norm(
+    norm: nn.BatchNorm2d, moments: Callable[[], tuple[Tensor, Tensor]], count: int
+) -> tuple[Tensor, Tensor]:
+    """A batch norm as (C,) scale and shift, its running statistics updated.
+
+    Args:
+        norm: in either mode.
+        moments: gives each sample's means and variances, (N, C); only called where the batch's
+            statistics are needed.
+        count: over how many places they are.
+    """
+    if norm.training:
+        means, variances = moments()
+        mean = means.mean(0)
+        var = variances.mean(0) + (means - mean).square().mean(0)
+        with torch.no_grad():
+            total = count * len(means)
+            norm.running_mean.lerp_(mean, norm.momentum)
+            norm.running_var.lerp_(var * (total / (total - 1)), norm.momentum)
+            norm.num_batches_tracked += 1
+    else:
+        mean, var = norm.running_mean, norm.running_var
+    scale = norm.weight * (var + norm.eps).rsqrt()
+    return scale, norm.bias - mean * scale
+
+
 def channel_attention(channels: int, hidden: int, norm_cfg: Mapping) -> nn.Sequential:
     """The gates of the contexts' channels."""
     if hidden < 1:
@@ -86,6 +157,63 @@ class GlobalContextModeling(BaseModule):
         context = masked_pool(x, self.conv_mask(x), (1, 1), 'released')
         return self.bn(x * self.channel_attention(context))
 
+    def after_norms(self, x: Tensor, norms: Sequence[nn.BatchNorm2d]) -> Tensor:
+        """``self(shuffle(norms(x)))`` in two passes over x instead of nine.
+
+        A norm is a scale and a shift of channels. They, and this module's gates and own norm, are
+        functions of each sample's moments and of one weighted mean, all of x itself, so that all
+        that follows a convolution is one scale and shift, and only x is kept for the backward pass.
+
+        Args:
+            x: (N, C, H, W), of which every norm takes an equal part of the channels.
+            norms: as many as there are groups to shuffle.
+
+        """
+        batch, channels, height, width = x.shape
+        groups, count = len(norms), height * width
+
+        def shuffled(v: Tensor) -> Tensor:
+            return v if groups == 1 else v.view(-1, groups, channels // groups).mT.flatten(1)
+
+        def unshuffled(v: Tensor) -> Tensor:
+            return v if groups == 1 else v.view(-1, channels // groups, groups).mT.flatten(1)
+
+        moments = Moments(x)
+        affines, start = [], 0
+        for norm in norms:
+            part = slice(start, start + norm.num_features)
+            affines.append(
+                affine_norm(
+                    norm,
+                    lambda part=part: (moments.mean[:, part], moments.var[:, part]),
+                    count,
+                )
+            )
+            start = part.stop
+        scale, shift = affines[0] if groups == 1 else map(torch.cat, zip(*affines))
+
+        # the mask of what the norms give, but for a constant that its softmax does not see
+        mask = unshuffled(self.conv_mask.weight.view(1, -1)) * scale
+        logits = F.conv2d(x, mask.view(1, -1, 1, 1), self.conv_mask.bias).flatten(2)
+        context = torch.bmm(x.flatten(2), logits.softmax(2).mT).flatten(1)
+        context = shuffled(context * scale + shift)
+        first, norm, _, second, _ = self.channel_attention
+        hidden = F.linear(context, first.weight.flatten(1))
+        hidden = norm(hidden[:, :, None, None]).relu().flatten(1)
+        gates = F.linear(hidden, second.weight.flatten(1), second.bias).sigmoid()
+
+        def gated() -> tuple[Tensor, Tensor]:
+            mean = gates * shuffled(moments.mean * scale + shift)
+            return mean, gates.square() * shuffled(moments.var * scale.square())
+
+        last_scale, last_shift = affine_norm(self.bn, gated, count)
+        factor = unshuffled(gates * last_scale)
+        offset = factor * shift + unshuffled(last_shift.view(1, -1))
+        out = torch.addcmul(offset[:, :, None, None], x, (factor * scale)[:, :, None, None])
+        if groups > 1:
+            out = out.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+        return out
+
 
 class DenseContextModeling(BaseModule):
     """Channels of several branches weighted by the context of all, at the lowest resolution.
@@ -116,7 +244,7 @@ class DenseContextModeling(BaseModule):
         super().__init__()
         if pooling not in POOLINGS:
             raise ValueError(f'pooling must be one of {POOLINGS}, got {pooling!r}')
-        self.channels, self.pooling = list(channels), pooling
+        self.channels, self.pooling, self.fast = list(channels), pooling, True
         self.conv_mask = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in channels)
         # published checkpoints hold it, but the last branch is not pooled: DDP would wait for it
         self.conv_mask[-1].requires_grad_(False)
@@ -131,4 +259,6 @@ class DenseContextModeling(BaseModule):
         ]
         gates = self.channel_attention(torch.cat([*pooled, x[-1]], dim=1))
         gates = gates.split(self.channels, dim=1)
+        if self.fast:
+            return [with_enlarged(torch.mul, each, gate) for each, gate in zip(x, gates)]
         return [each * F.interpolate(gate, size=each.shape[2:]) for each, gate in zip(x, gates)]
