@@ -9,6 +9,7 @@ from mmpose.models.backbones.litehrnet import LiteHRModule, LiteHRNet
 from mmpose.models.backbones.utils import channel_shuffle
 from mmpose.registry import MODELS
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mmpose_attn.engine.checkpoint import register_shape_check
@@ -17,7 +18,7 @@ from ..layers.context_modeling import (
     DenseContextModeling,
     GlobalContextModeling,
     can_be_affine,
-    with_enlarged,
+    enlarged_sum,
 )
 from ..layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg, run
 
@@ -201,17 +202,19 @@ class DiteModule(LiteHRModule):
     def _fuse(self, x: list[Tensor]) -> list[Tensor]:
         x, outs = list(x), []
         for i, row in enumerate(self.fuse_layers):
-            out = 2 * x[0] if i == 0 else 2 * run(row[0], x[0])
+            out = x[0] if i == 0 else run(row[0], x[0])
+            weight = 2  # of what is in out
             for j in range(1, i + 1):
-                out = out + (x[j] if j == i else run(row[j], x[j]))
+                term = x[j] if j == i else run(row[j], x[j])
+                out, weight = torch.add(term, out, alpha=weight), 1
             # from the lowest resolution up, so that sums are small and the enlarged is added once
             below = None
             for j in reversed(range(i + 1, len(x))):
                 term = row[j][:2](x[j])
-                below = term if below is None else with_enlarged(torch.add, term, below)
+                below = term if below is None else enlarged_sum(term, below)
             if below is not None:
-                out = with_enlarged(torch.add, out, below)
-            outs.append(self.relu(out))
+                out, weight = enlarged_sum(out, below, weight), 1
+            outs.append(F.relu(out if weight == 1 else weight * out, inplace=True))
             x[0] = outs[0]
         return outs
 

@@ -51,16 +51,30 @@ def enlarge(x: Tensor, factor: int) -> Tensor:
     return x if factor == 1 else x.unsqueeze(-1).expand(*x.shape, factor).flatten(-2)
 
 
-def with_enlarged(operation: Callable, x: Tensor, small: Tensor) -> Tensor:
-    """``operation(x, F.interpolate(small, x.shape[2:]))``, nearest, of elements.
+def _rows(x: Tensor, small: Tensor) -> tuple[Tensor, Tensor]:
+    """x and a tensor of lower resolution as (N, C, h, H / h, W) and (N, C, h, 1, W).
 
     The enlarged tensor is never in memory. Only rows are copied, which keeps the innermost loop of
-    the operation long.
+    an operation with them long.
     """
     height, width = x.shape[2:]
     h, w = small.shape[2:]
-    rows = enlarge(small, width // w).unsqueeze(3)
-    return operation(x.reshape(*x.shape[:2], h, height // h, width), rows).flatten(2, 3)
+    return (
+        x.reshape(*x.shape[:2], h, height // h, width),
+        enlarge(small, width // w).unsqueeze(3),
+    )
+
+
+def enlarged_product(x: Tensor, gates: Tensor) -> Tensor:
+    """``x * F.interpolate(gates, x.shape[2:])``, nearest."""
+    x, gates = _rows(x, gates)
+    return (x * gates).flatten(2, 3)
+
+
+def enlarged_sum(x: Tensor, small: Tensor, weight: float = 1) -> Tensor:
+    """``weight * x + F.interpolate(small, x.shape[2:])``, nearest."""
+    x, small = _rows(x, small)
+    return torch.add(small, x, alpha=weight).flatten(2, 3)
 
 
 def can_be_affine(norm: nn.Module, x: Tensor) -> bool:
@@ -260,5 +274,5 @@ class DenseContextModeling(BaseModule):
         gates = self.channel_attention(torch.cat([*pooled, x[-1]], dim=1))
         gates = gates.split(self.channels, dim=1)
         if self.fast:
-            return [with_enlarged(torch.mul, each, gate) for each, gate in zip(x, gates)]
+            return [enlarged_product(each, gate) for each, gate in zip(x, gates)]
         return [each * F.interpolate(gate, size=each.shape[2:]) for each, gate in zip(x, gates)]

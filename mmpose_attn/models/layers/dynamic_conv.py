@@ -158,7 +158,7 @@ def convolve_each(x: Tensor, kernels: Tensor, conv: nn.Module) -> Tensor:
 
 def depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """``conv(x)``; with a batch, torch's CPU kernels take 1.7x less for one of N * C channels."""
-    if x.device.type != 'cpu' or len(x) == 1 or conv.groups == 1:
+    if x.device.type != 'cpu' or len(x) == 1 or conv.groups == 1 or conv.bias is not None:
         return conv(x)
     kernels = conv.weight.expand(len(x), *conv.weight.shape).flatten(0, 1)
     return convolve_each(x, kernels, conv)
