@@ -1,5 +1,6 @@
-from .attn_hrnet import AttnHRNet, PlacedPlugin
+from .attn_hrnet import AttnHRNet
 from .de_hrnet import DEHRNet
 from .dite_hrnet import DiteHRNet
+from .plugin_sites import PlacedPlugin
 
 __all__ = ['AttnHRNet', 'DEHRNet', 'DiteHRNet', 'PlacedPlugin']

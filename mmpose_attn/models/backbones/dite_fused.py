@@ -1,7 +1,7 @@
 """Dite-HRNet for inference: the same function by fewer and larger operations."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmcv.cnn import ConvModule
@@ -165,6 +165,18 @@ class Contexts(nn.Module):
         return outs
 
 
+def join(
+    kept: Sequence[Tensor], changed: Sequence[Tensor], sites: Mapping[str, nn.ModuleList]
+) -> list[Tensor]:
+    """The halves of every branch's channels shuffled by interleaving, with plugins."""
+    outs = []
+    for keep, change, inner, outer in zip(kept, changed, sites['after_context'], sites['block']):
+        change = inner(change) if inner else change
+        out = torch.stack((keep, change), dim=2).flatten(1, 2)
+        outs.append(outer(out) if outer else out)
+    return outs
+
+
 class FusedStem(nn.Module):
     """:class:`DiteStem`, the norms folded."""
 
@@ -215,6 +227,7 @@ class FusedBlock(nn.Module):
         ]
         self.counts = [len(each.table) for each in self.kernels if each.dynamic]
         self.gates = Gates(pairs) if pairs else None
+        self.sites = block.sites
         self.contexts = Contexts(block.gcm, [conv.num_groups for conv in block.conv])
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
@@ -237,9 +250,7 @@ class FusedBlock(nn.Module):
             kernels(each, next(gates) if kernels.dynamic else None)
             for each, kernels in zip(changed, self.kernels)
         ]
-        return [
-            torch.stack(halves, dim=2).flatten(1, 2) for halves in zip(kept, self.contexts(changed))
-        ]
+        return join(kept, self.contexts(changed), self.sites)
 
 
 def fuse(network: nn.Module) -> nn.Module:

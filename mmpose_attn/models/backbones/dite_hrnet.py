@@ -1,6 +1,7 @@
 """Dite-HRNet: Li et al., IJCAI 2022, doi 10.24963/ijcai.2022/153."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from mmcv.cnn import ConvModule
@@ -21,6 +22,8 @@ from ..layers.context_modeling import (
     enlarged_sum,
 )
 from ..layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg, run
+from .dite_fused import fuse, join
+from .plugin_sites import PluginHost, PluginSite
 
 
 class DiteStem(BaseModule):
@@ -130,6 +133,15 @@ class DiteBlock(BaseModule):
         self.gcm = nn.ModuleList(
             GlobalContextModeling(*args, norm_cfg) for args in zip(halves, ratios)
         )
+        self.sites = nn.ModuleDict(
+            {
+                position: nn.ModuleList(
+                    PluginSite(position=position, channels=width, branch=branch)
+                    for branch, width in enumerate(widths)
+                )
+                for position, widths in (('after_context', halves), ('block', channels))
+            }
+        )
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
         if self.with_cp and any(each.requires_grad for each in x):
@@ -139,16 +151,14 @@ class DiteBlock(BaseModule):
     def _forward(self, x: list[Tensor]) -> list[Tensor]:
         kept, changed = zip(*(each.chunk(2, dim=1) for each in x))
         changed = self.dcm(changed)
-        if not (self.fast and can_be_affine(self.gcm[0].bn, x[0])):
+        if self.fast and can_be_affine(self.gcm[0].bn, x[0]):
+            changed = [
+                gcm.after_norms(conv.without_norm(each), [layer.bn for layer in conv.conv])
+                for each, conv, gcm in zip(changed, self.conv, self.gcm)
+            ]
+        else:
             changed = [gcm(conv(each)) for each, conv, gcm in zip(changed, self.conv, self.gcm)]
-            return [channel_shuffle(torch.cat(halves, dim=1), 2) for halves in zip(kept, changed)]
-        outs = []
-        for keep, each, conv, gcm in zip(kept, changed, self.conv, self.gcm):
-            out = gcm.after_norms(conv.without_norm(each), [layer.bn for layer in conv.conv])
-            # shuffled by interleaving
-            out = torch.stack((keep, out), dim=2)
-            outs.append(out.flatten(1, 2))
-        return outs
+        return join(kept, changed, self.sites)
 
 
 class DiteModule(LiteHRModule):
@@ -219,39 +229,139 @@ class DiteModule(LiteHRModule):
         return outs
 
 
-@MODELS.register_module()
-class DiteHRNet(LiteHRNet):
-    """Dite-HRNet, plain for now."""
+PER_BRANCH = MappingProxyType(
+    dict(num_groups=(1, 1, 2, 4), num_kernels=(4, 4, 2, 1), ratios=(4, 4, 8, 8))
+)
 
-    def __init__(self, extra: dict, pooling: str = 'released', **kwargs) -> None:
+
+def check_extra(extra: Mapping) -> None:
+    """Raise a :class:`ValueError` that names what does not fit together."""
+    spec, stages = extra['stages_spec'], extra['num_stages']
+    for key in ('num_modules', 'num_branches', 'num_blocks', 'num_channels', 'reduce_ratios'):
+        if len(spec[key]) != stages:
+            raise ValueError(
+                f"extra['stages_spec'][{key!r}] must have num_stages={stages} entries, "
+                f'got {spec[key]!r}'
+            )
+    for stage, (count, widths) in enumerate(zip(spec['num_branches'], spec['num_channels'])):
+        if len(widths) != count:
+            raise ValueError(
+                f'num_channels of stage {stage} must have num_branches={count} entries, '
+                f'got {widths!r}'
+            )
+        if any(width % 2 for width in widths):
+            raise ValueError(f'num_channels of stage {stage} must be even, got {widths!r}')
+        for key, default in PER_BRANCH.items():
+            table = spec.get(key, default)
+            if len(table) < count:
+                raise ValueError(
+                    f'stage {stage} has {count} branches, but {key} only {len(table)} entries: '
+                    f"{table!r}; give extra['stages_spec'][{key!r}] one for every branch"
+                )
+
+
+@MODELS.register_module()
+class DiteHRNet(PluginHost, LiteHRNet):
+    """Dite-HRNet, with the parameter names of the authors' released checkpoints.
+
+    It computes what the authors' code computes by fewer operations, in training as in evaluation
+    (:meth:`GlobalContextModeling.after_norms` says how); ``fast=False`` is the plain arithmetic.
+    Other norms than ``BN`` and half precision take the plain one where the short one needs BN's
+    statistics in full precision. What is the authors' code and not the paper is on the
+    documentation's page ``docs/dite_hrnet.md``.
+
+    Args:
+        extra: the architecture, as for :class:`mmpose.models.LiteHRNet`, less ``module_type``;
+            ``stages_spec`` may also hold, each with an entry for every branch from the highest
+            resolution to the lowest, ``num_groups`` (1, 1, 2, 4) and ``num_kernels`` (4, 4, 2, 1)
+            of the dynamic split convolutions and ``ratios`` (4, 4, 8, 8) of the global context
+            modelling.
+        pooling: of the dense context modelling: ``'released'`` as in the authors' code, which
+            their weights need, or ``'spatial'`` as in the paper.
+        plugins: attention, as for :class:`AttnHRNet`. ``position`` is ``'block'``, each tensor that
+            leaves a DMC block, or ``'after_context'``, half of the channels, after the global
+            context modelling and before they are joined with the other half. ``stages`` are
+            counted as HRNet's: stage s has s branches, so that ``stage0`` is stage 2.
+        fast: False computes everything as it is written down.
+        **kwargs: LiteHRNet's own arguments (``in_channels``, ``norm_cfg``, ``norm_eval``,
+            ``with_cp``, ``init_cfg``).
+
+    Shape:
+        (N, in_channels, H, W) -> one tensor (N, C, H / 4, W / 4); H and W are multiples of 32 for
+        four branches
+
+    Raises:
+        ValueError: if an argument has no meaning, lists of ``extra`` differ in length, or an image
+            has a wrong size or there is none.
+    """
+
+    def __init__(
+        self,
+        extra: dict,
+        pooling: str = 'released',
+        plugins: Sequence[dict] | None = None,
+        fast: bool = True,
+        **kwargs,
+    ) -> None:
+        check_extra(extra)
+        # LiteHRNet's constructor builds the stages, and a stem of its own
         self.pooling = pooling
+        extra = dict(extra, stem=dict(expand_ratio=1) | dict(extra['stem']))
         super().__init__(extra, **kwargs)
+        stem = self.extra['stem']
         self.stem = DiteStem(
             kwargs.get('in_channels', 3),
-            extra['stem']['stem_channels'],
-            extra['stem']['out_channels'],
+            stem['stem_channels'],
+            stem['out_channels'],
             norm_cfg=self.norm_cfg,
         )
+        for module in self.modules():
+            if hasattr(module, 'fast'):
+                module.fast = fast
+        self._add_plugins(plugins or ())
         register_shape_check(self)
 
-    def _make_stage(self, spec, index, in_channels, multiscale_output=True):
-        blocks = dict(
-            num_groups=(1, 1, 2, 4),
-            num_kernels=(4, 4, 2, 1),
-            ratios=(4, 4, 8, 8),
-            pooling=self.pooling,
-        )
+    def _make_stage(self, stages_spec, stage_index, in_channels, multiscale_output=True):
+        spec, count = stages_spec, stages_spec['num_branches'][stage_index]
+        blocks = {key: spec.get(key, default)[:count] for key, default in PER_BRANCH.items()}
         modules = [
             DiteModule(
-                blocks=blocks,
-                num_branches=spec['num_branches'][index],
-                num_blocks=spec['num_blocks'][index],
+                blocks=dict(blocks, pooling=self.pooling),
+                num_branches=count,
+                num_blocks=spec['num_blocks'][stage_index],
                 in_channels=in_channels,
-                reduce_ratio=spec['reduce_ratios'][index],
-                multiscale_output=True,
+                reduce_ratio=spec['reduce_ratios'][stage_index],
+                with_fuse=spec.get('with_fuse', (True,) * (stage_index + 1))[stage_index],
+                multiscale_output=multiscale_output,
                 norm_cfg=self.norm_cfg,
                 with_cp=self.with_cp,
             )
-            for _ in range(spec['num_modules'][index])
+            for _ in range(spec['num_modules'][stage_index])
         ]
+        for module in modules:
+            for site in module.modules():
+                if isinstance(site, PluginSite):
+                    site.stage = count
         return nn.Sequential(*modules), in_channels
+
+    def train(self, mode: bool = True) -> 'DiteHRNet':
+        super().train(mode)
+        return self  # LiteHRNet returns nothing
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        step = 2 ** (1 + len(self.stages_spec['num_channels'][-1]))
+        if len(x) == 0 or x.shape[2] % step or x.shape[3] % step:
+            raise ValueError(
+                f'{type(self).__name__} needs at least one image, whose height and width are '
+                f'multiples of {step}; got {tuple(x.shape)}'
+            )
+        return super().forward(x)
+
+    def fuse_for_inference(self) -> 'DiteHRNet':
+        """An equal network of fewer operations, for inference alone; this one stays as it is.
+
+        Batch norms are folded into static and dynamic kernels, the convolutions of a branch
+        become one, and the gates of all branches one product of matrices. Parameter names change:
+        load a checkpoint first.
+        """
+        return fuse(self)

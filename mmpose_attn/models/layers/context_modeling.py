@@ -47,8 +47,11 @@ def masked_pool(x: Tensor, logits: Tensor, size: tuple[int, int], pooling: str) 
 
 
 def enlarge(x: Tensor, factor: int) -> Tensor:
-    """Nearest enlargement of the last dimension."""
-    return x if factor == 1 else x.unsqueeze(-1).expand(*x.shape, factor).flatten(-2)
+    """Nearest enlargement of the last dimension, as a product with a matrix of zeros and ones."""
+    if factor == 1:
+        return x
+    unit = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    return x @ unit.repeat_interleave(factor, dim=1)
 
 
 def _rows(x: Tensor, small: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,7 +186,7 @@ class GlobalContextModeling(BaseModule):
             norms: as many as there are groups to shuffle.
 
         """
-        batch, channels, height, width = x.shape
+        channels, height, width = x.shape[1:]
         groups, count = len(norms), height * width
 
         def shuffled(v: Tensor) -> Tensor:
