@@ -2,8 +2,9 @@
 
 from .backbones import AttnHRNet, DEHRNet, DiteHRNet
 from .heads import HigherHRNetHead
-from .layers import DySample
+from .layers import DynamicConv, DySample
 from .losses import BatchedAssociativeEmbeddingLoss
+from .necks import CSPPAN
 from .plugins import (
     CAMSAMAttention,
     CBAMAttention,
@@ -15,6 +16,7 @@ from .plugins import (
 from .pose_estimators import BottomupDataPreprocessor, HigherHRNetEstimator
 
 __all__ = [
+    'CSPPAN',
     'AttnHRNet',
     'BatchedAssociativeEmbeddingLoss',
     'BottomupDataPreprocessor',
@@ -24,6 +26,7 @@ __all__ = [
     'DetailEnhancement',
     'DiteHRNet',
     'DySample',
+    'DynamicConv',
     'ECAAttention',
     'HigherHRNetEstimator',
     'HigherHRNetHead',

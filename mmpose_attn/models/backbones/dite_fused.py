@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from mmcv.cnn import ConvModule
@@ -18,7 +19,7 @@ def fold_norms(module: nn.Module) -> nn.Module:
     pairs = []
     if isinstance(module, nn.Sequential):
         names = list(module._modules)
-        pairs = list(zip(names, names[1:]))
+        pairs = list(pairwise(names))
     elif isinstance(module, ConvModule):
         pairs = [('conv', module.norm_name)] if module.with_norm else []
     elif isinstance(module, KernelAttention):

@@ -85,7 +85,7 @@ class DiteStem(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = self.conv1(x).chunk(2, dim=1)
-        if self.fast and can_be_affine(self.conv1.bn, x):
+        if self.fast and can_be_affine(self.conv1.norm, x):
             halves = [
                 branch[2:](branch[1].after_norms(branch[0].conv(each), [branch[0].bn]))
                 for branch, each in ((self.branch1, first), (self.branch2, second))
@@ -282,13 +282,15 @@ class DiteHRNet(PluginHost, LiteHRNet):
             leaves a DMC block, or ``'after_context'``, half of the channels, after the global
             context modelling and before they are joined with the other half. ``stages`` are
             counted as HRNet's: stage s has s branches, so that ``stage0`` is stage 2.
+        all_branches: return a tensor of every branch, for a neck such as :class:`CSPPAN`; for it
+            set ``with_head=False`` in ``extra``.
         fast: False computes everything as it is written down.
         **kwargs: LiteHRNet's own arguments (``in_channels``, ``norm_cfg``, ``norm_eval``,
             ``with_cp``, ``init_cfg``).
 
     Shape:
-        (N, in_channels, H, W) -> one tensor (N, C, H / 4, W / 4); H and W are multiples of 32 for
-        four branches
+        (N, in_channels, H, W) -> a tuple of one tensor (N, C, H / 4, W / 4), or of all; H and W
+        are multiples of 32 for four branches
 
     Raises:
         ValueError: if an argument has no meaning, lists of ``extra`` differ in length, or an image
@@ -300,12 +302,13 @@ class DiteHRNet(PluginHost, LiteHRNet):
         extra: dict,
         pooling: str = 'released',
         plugins: Sequence[dict] | None = None,
+        all_branches: bool = False,
         fast: bool = True,
         **kwargs,
     ) -> None:
         check_extra(extra)
         # LiteHRNet's constructor builds the stages, and a stem of its own
-        self.pooling = pooling
+        self.pooling, self.all_branches = pooling, all_branches
         extra = dict(extra, stem=dict(expand_ratio=1) | dict(extra['stem']))
         super().__init__(extra, **kwargs)
         stem = self.extra['stem']
@@ -348,14 +351,24 @@ class DiteHRNet(PluginHost, LiteHRNet):
         super().train(mode)
         return self  # LiteHRNet returns nothing
 
-    def forward(self, x: Tensor) -> tuple[Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         step = 2 ** (1 + len(self.stages_spec['num_channels'][-1]))
         if len(x) == 0 or x.shape[2] % step or x.shape[3] % step:
             raise ValueError(
                 f'{type(self).__name__} needs at least one image, whose height and width are '
                 f'multiples of {step}; got {tuple(x.shape)}'
             )
-        return super().forward(x)
+        x = [self.stem(x)]
+        for stage in range(self.num_stages):
+            # new branches grow from the lowest resolution there is
+            x = [
+                x[min(i, len(x) - 1)] if layers is None else run(layers, x[min(i, len(x) - 1)])
+                for i, layers in enumerate(getattr(self, f'transition{stage}'))
+            ]
+            x = getattr(self, f'stage{stage}')(x)
+        if self.with_head:
+            x = self.head_layer(x)
+        return tuple(x) if self.all_branches else (x[0],)
 
     def fuse_for_inference(self) -> 'DiteHRNet':
         """An equal network of fewer operations, for inference alone; this one stays as it is.

@@ -54,7 +54,7 @@ def numbers(name: str, value: Any) -> tuple[int, ...]:
 
 
 class PluginHost:
-    """What a backbone with plugin sites does with them; goes before the backbone among the bases."""
+    """What a backbone does with its plugin sites; goes before the backbone among the bases."""
 
     def _sites(self) -> list[tuple[str, PluginSite]]:
         """Every place for plugins with its module path, in the order of the forward pass."""
