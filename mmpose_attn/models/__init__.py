@@ -1,9 +1,10 @@
 """Networks: importing this package registers them into MMPose's ``MODELS``."""
 
-from .backbones import AttnHRNet, DEHRNet
+from .backbones import AttnHRNet, DEHRNet, DiteHRNet
 from .heads import HigherHRNetHead
-from .layers import DySample
+from .layers import DynamicConv, DySample
 from .losses import BatchedAssociativeEmbeddingLoss
+from .necks import CSPPAN
 from .plugins import (
     CAMSAMAttention,
     CBAMAttention,
@@ -15,6 +16,7 @@ from .plugins import (
 from .pose_estimators import BottomupDataPreprocessor, HigherHRNetEstimator
 
 __all__ = [
+    'CSPPAN',
     'AttnHRNet',
     'BatchedAssociativeEmbeddingLoss',
     'BottomupDataPreprocessor',
@@ -22,7 +24,9 @@ __all__ = [
     'CBAMAttention',
     'DEHRNet',
     'DetailEnhancement',
+    'DiteHRNet',
     'DySample',
+    'DynamicConv',
     'ECAAttention',
     'HigherHRNetEstimator',
     'HigherHRNetHead',

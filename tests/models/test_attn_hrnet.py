@@ -447,7 +447,7 @@ def test_named_plugins_are_in_the_order_of_the_forward_pass(extra):
 def test_log_says_what_is_where(caplog, monkeypatch):
     lines = []
     monkeypatch.setattr(
-        'mmpose_attn.models.backbones.attn_hrnet.print_log', lambda text, *_: lines.append(text)
+        'mmpose_attn.models.backbones.plugin_sites.print_log', lambda text, *_: lines.append(text)
     )
     se = dict(type=SEAttention, ratio=4)
     plugins = [dict(SE_STEM, cfg=se), dict(cfg=se, position='transition', branches=0)]

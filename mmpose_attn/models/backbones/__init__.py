@@ -1,4 +1,6 @@
-from .attn_hrnet import AttnHRNet, PlacedPlugin
+from .attn_hrnet import AttnHRNet
 from .de_hrnet import DEHRNet
+from .dite_hrnet import DiteHRNet
+from .plugin_sites import PlacedPlugin
 
-__all__ = ['AttnHRNet', 'DEHRNet', 'PlacedPlugin']
+__all__ = ['AttnHRNet', 'DEHRNet', 'DiteHRNet', 'PlacedPlugin']

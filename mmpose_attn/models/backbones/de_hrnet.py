@@ -6,7 +6,8 @@ from types import MappingProxyType
 from mmpose.registry import MODELS
 from torch import Tensor, nn
 
-from .attn_hrnet import AttnHRModule, AttnHRNet, PlacedPlugin
+from .attn_hrnet import AttnHRModule, AttnHRNet
+from .plugin_sites import PlacedPlugin
 
 DYSAMPLE = MappingProxyType(dict(type='DySample', style='lp', groups=4))
 DETAIL = MappingProxyType(dict(type='DetailEnhancement'))

@@ -1,0 +1,29 @@
+"""Inference: people in pictures, videos and streams."""
+
+from .detection import GivenBoxes, PersonDetector, whole_image
+from .outputs import draw_result
+from .pose import PosePredictor
+from .results import Frame, People, PoseResult
+from .session import InferenceSession, Summary
+from .smoothing import OneEuroFilter
+from .sources import Source, find_sources, read_frames
+from .tracking import PoseTracker, follow
+
+__all__ = [
+    'Frame',
+    'GivenBoxes',
+    'InferenceSession',
+    'OneEuroFilter',
+    'People',
+    'PersonDetector',
+    'PosePredictor',
+    'PoseResult',
+    'PoseTracker',
+    'Source',
+    'Summary',
+    'draw_result',
+    'find_sources',
+    'follow',
+    'read_frames',
+    'whole_image',
+]

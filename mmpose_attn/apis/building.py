@@ -1,0 +1,87 @@
+"""What pose networks and detectors are built and run with."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.runner import load_checkpoint
+from torch import nn
+
+from mmpose_attn.engine import check_shapes
+
+
+def check_device(device: str) -> str:
+    """``'auto'`` becomes what there is; raises ValueError for a device that is not there."""
+    if device == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        kind = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device is 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}") from error
+    if kind.type == 'cuda' and (kind.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {device!r}: torch sees {torch.cuda.device_count()} GPUs; 'auto' takes the CPU "
+            'where there is none'
+        )
+    return device
+
+
+def find_config(name: str | os.PathLike, folder: Path) -> Path:
+    """A config file, or the one below ``folder`` that has this name or alone begins with it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: there are several.
+    """
+    if os.path.isfile(name):
+        return Path(name)
+    name = os.fspath(name)
+    configs = sorted(folder.rglob('*.py')) if '/' not in name else []
+    exact = [path for path in configs if path.stem == name.removesuffix('.py')]
+    found = exact or [path for path in configs if path.stem.startswith(f'{name}_')]
+    if not found:
+        raise FileNotFoundError(f'config not found: {name}, neither as a file nor in {folder}')
+    if len(found) > 1:
+        raise ValueError(
+            f'config {name} can be {", ".join(path.stem for path in found)}: give one of them'
+        )
+    return found[0]
+
+
+def load_weights(model: nn.Module, checkpoint: str | os.PathLike) -> dict[str, Any]:
+    """Load a checkpoint that must fit; returns its ``meta``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a tensor has another shape, or nothing is for this model.
+    """
+    # after the hooks with which a model renames the keys of published checkpoints
+    hook = model._register_load_state_dict_pre_hook(
+        lambda module, state, prefix, *_: check_shapes(module, state, prefix), with_module=True
+    )
+    try:
+        contents = load_checkpoint(model, os.fspath(checkpoint), map_location='cpu')
+    finally:
+        hook.remove()
+    return contents.get('meta') or {}
+
+
+def _shape(sample: dict) -> tuple:
+    inputs = sample['inputs']
+    return tuple(tuple(x.shape) for x in (inputs if isinstance(inputs, list) else [inputs]))
+
+
+def batches(samples: Iterable[tuple[int, dict]], size: int) -> Iterator[list[tuple[int, dict]]]:
+    """Group (key, sample) by the shape of ``inputs``, in batches of at most ``size``.
+
+    Nothing is padded, so that what is found in a sample does not depend on the others.
+    """
+    waiting: dict[tuple, list] = {}
+    for key, sample in samples:
+        group = waiting.setdefault(_shape(sample), [])
+        group.append((key, sample))
+        if len(group) == size:
+            yield waiting.pop(_shape(sample))
+    yield from waiting.values()

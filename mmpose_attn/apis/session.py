@@ -1,0 +1,297 @@
+"""One run of inference, from inputs to a folder of results."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
+from rich.text import Text
+
+from .detection import GivenBoxes, PersonDetector
+from .outputs import Drawings, Journal, draw_result, write_tables
+from .pose import PosePredictor
+from .results import Frame, PoseResult
+from .sources import Input, find_sources, read_frames
+from .tracking import follow
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        frames: in the results, skipped ones included.
+        people: in the results.
+        computed: frames of this run, without what it resumed.
+        seconds: of this run.
+        skipped: names of frames that could not be read, and why.
+        interrupted: whether it ended before its inputs did.
+        out: the folder.
+    """
+
+    frames: int
+    people: int
+    computed: int
+    seconds: float
+    skipped: tuple[tuple[str, str], ...]
+    interrupted: bool
+    out: Path
+
+    @property
+    def exit_status(self) -> int:
+        """0, 1 if something was skipped, 130 if it was interrupted."""
+        return 130 if self.interrupted else 1 if self.skipped else 0
+
+    def __str__(self) -> str:
+        speed = self.computed / max(self.seconds, 1e-9)
+        lines = [
+            f'{self.people} people in {self.frames} images; {self.computed} of them now, in '
+            f'{self.seconds:.1f} s, {speed:.1f} images/s. Results: {self.out}'
+        ]
+        if self.skipped:
+            lines.append(f'Skipped {len(self.skipped)}:')
+            lines.extend(f'  {name}: {reason}' for name, reason in self.skipped)
+        if self.interrupted:
+            lines.append('Interrupted; the same command with --resume goes on.')
+        return '\n'.join(lines)
+
+
+class InferenceSession:
+    """Finds people in inputs and writes ``DIR``: everything behind ``tools/infer.py``.
+
+    ``DIR`` gets ``results.json`` (COCO), ``results.csv``, ``images.json``,
+    ``journal.jsonl`` (to resume from) and ``drawn/``.
+
+    Args:
+        inputs: as for :func:`find_sources`.
+        out: ``DIR``.
+        config, checkpoint, device, batch, amp, flip_test, cfg_options: as for
+            :class:`PosePredictor`.
+        detector, detector_checkpoint: as for :class:`PersonDetector`.
+        boxes: COCO detection file instead of a detector.
+        person_class, box_score, box_nms: ``classes``, ``score_thr`` and
+            ``nms_thr`` of the boxes; None for the defaults of their source.
+        ann_file: COCO file with the images' ids.
+        track, smooth: as for :meth:`PosePredictor.__call__`.
+        draw: write drawn pictures and videos.
+        keypoint_score: least score of a keypoint that is drawn.
+        show: also show them in a window; a key goes on after a picture, q or
+            Escape ends.
+        resume: go on where an earlier run into ``DIR`` ended.
+        overwrite: replace the results of an earlier run.
+
+    Raises:
+        FileNotFoundError: an input, config or checkpoint does not exist.
+        ValueError: one cannot be read, or the arguments do not go together.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        out: str | os.PathLike,
+        config: str | os.PathLike,
+        checkpoint: str | os.PathLike | None = None,
+        *,
+        detector: str | None = None,
+        detector_checkpoint: str | os.PathLike | None = None,
+        boxes: str | os.PathLike | None = None,
+        person_class: Sequence[int] | None = None,
+        box_score: float | None = None,
+        box_nms: float | None = None,
+        ann_file: str | os.PathLike | None = None,
+        track: bool = False,
+        smooth: bool = False,
+        device: str = 'auto',
+        batch: int = 8,
+        amp: bool = False,
+        flip_test: bool | None = None,
+        cfg_options: dict | None = None,
+        draw: bool = True,
+        keypoint_score: float = 0.3,
+        show: bool = False,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        settings = dict(
+            inputs=[str(item) for item in inputs],
+            config=str(config),
+            checkpoint=checkpoint and str(checkpoint),
+            detector=detector,
+            detector_checkpoint=detector_checkpoint and str(detector_checkpoint),
+            boxes=boxes and str(boxes),
+            person_class=person_class and list(person_class),
+            box_score=box_score,
+            box_nms=box_nms,
+            ann_file=ann_file and str(ann_file),
+            amp=amp,
+            flip_test=flip_test,
+            cfg_options=repr(cfg_options or {}),
+        )
+        if detector and boxes:
+            raise ValueError('boxes come from a detector or from a file: give one of the two')
+        if bool(detector) != bool(detector_checkpoint):
+            raise ValueError('a detector needs both, its config and its checkpoint')
+        if not (detector or boxes) and not person_class is box_score is box_nms is None:
+            raise ValueError('class, score and NMS of boxes need a detector or a file of boxes')
+        if resume and overwrite:
+            raise ValueError('resume or overwrite, not both')
+        displays = {'DISPLAY', 'WAYLAND_DISPLAY'}
+        if show and sys.platform == 'linux' and not displays & os.environ.keys():
+            raise ValueError('there is no display to show pictures on (DISPLAY is not set)')
+        self.sources = find_sources(inputs, ann_file)
+        if resume and any(source.kind == 'camera' for source in self.sources):
+            raise ValueError('a camera cannot be resumed: what it saw is gone')
+        self.out = Path(out)
+        journal = self.out / 'journal.jsonl'
+        if journal.exists() and not (resume or overwrite):
+            raise ValueError(
+                f'{self.out} holds the results of an earlier run: go on with it (--resume), '
+                'replace it (--overwrite), or write to another folder'
+            )
+        chosen = dict(classes=person_class, nms_thr=box_nms)
+        if box_score is not None:
+            chosen['score_thr'] = box_score
+        people = None
+        if boxes:
+            people = GivenBoxes(boxes, **chosen)
+            ids = [source.image_id for source in self.sources if source.image_id is not None]
+            if ids:
+                people.check(ids)
+        elif detector:
+            people = PersonDetector(
+                detector, detector_checkpoint, device=device, batch=batch, **chosen
+            )
+        self.predictor = PosePredictor(
+            config,
+            checkpoint,
+            people,
+            device=device,
+            batch=batch,
+            amp=amp,
+            flip_test=flip_test,
+            cfg_options=cfg_options,
+        )
+        self.track, self.smooth = track or smooth, smooth
+        self.draw, self.show, self.keypoint_score = draw, show, keypoint_score
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(journal, settings, resume)
+        ids = {source.name: source.image_id for source in self.sources}
+        for name, image_id in self.journal.finished.items():
+            if name not in ids or ids[name] not in (None, image_id):
+                raise ValueError(
+                    f'the inputs have changed since the run that is to be resumed: {name} is gone '
+                    'or has another image id. Start anew'
+                )
+
+    def run(self, progress: bool = True) -> Summary:
+        """Work through the inputs. An interruption (Ctrl-C) leaves complete files.
+
+        Args:
+            progress: show a bar on stderr.
+        """
+        start = time.perf_counter()
+        drawings = Drawings(self.out / 'drawn')
+        interrupted, self._computed = False, 0
+        bar = self._progress() if progress else nullcontext()
+        try:
+            with bar, closing(self._raw(drawings)) as results:
+                task = bar.add_task('', total=self._total()) if progress else None
+                for result in self._follow(results):
+                    if result.frame.error is None and (self.draw or self.show):
+                        interrupted = self._picture(result, drawings)
+                    if progress:
+                        bar.advance(task)
+                    if interrupted:
+                        break
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            drawings.end_video()
+            self.journal.close()
+            counts, skipped = self._write_tables()
+            if self.show:
+                cv2.destroyAllWindows()
+        seconds = time.perf_counter() - start
+        return Summary(*counts, self._computed, seconds, tuple(skipped), interrupted, self.out)
+
+    def _frames(self) -> Iterator[Frame]:
+        """All frames that are not finished, with what is known about them."""
+        journal = self.journal
+        name, count = journal.unfinished
+        known = journal.replay(self.predictor.joints)
+        left = [source for source in self.sources if source.name not in journal.finished]
+        for frame in read_frames(left, journal.count - count + 1):
+            yield replace(frame, recorded=next(known, None)) if frame.source == name else frame
+
+    def _raw(self, drawings: Drawings) -> Iterator[PoseResult]:
+        """What the networks say; a chunk is in the journal once all of it was taken."""
+        video = None
+        with closing(self.predictor.chunks(self._frames())) as chunks:
+            for chunk in chunks:
+                first, ended = chunk[0].frame, None
+                if video not in (None, first.source):
+                    drawings.end_video()
+                    ended = video
+                video = first.source if first.fps is not None else None
+                yield from chunk
+                fresh = [result for result in chunk if result.frame.recorded is None]
+                self._computed += len(fresh)
+                if fresh or ended:
+                    self.journal.add(fresh, ended)
+        if video is not None:
+            drawings.end_video()
+            self.journal.add([], video)
+
+    def _follow(self, results: Iterator[PoseResult]) -> Iterator[PoseResult]:
+        if not self.track:
+            return results
+        return follow(results, self.predictor.meta.get('sigmas'), self.smooth)
+
+    def _picture(self, result: PoseResult, drawings: Drawings) -> bool:
+        """Draw a result; returns whether the one who looks at it wants to end."""
+        skeleton = self.predictor.meta['skeleton_links']
+        picture = draw_result(result, skeleton, self.keypoint_score)
+        if self.draw:
+            drawings.add(result.frame, picture)
+        if not self.show:
+            return False
+        cv2.imshow('mmpose_attn', picture)
+        return cv2.waitKey(0 if result.frame.fps is None else 1) & 0xFF in (ord('q'), 27)
+
+    def _write_tables(self) -> tuple[tuple[int, int], list[tuple[str, str]]]:
+        frames = people = 0
+        skipped = []
+
+        def counted() -> Iterator[PoseResult]:
+            nonlocal frames, people
+            for result in self._follow(self.journal.results(self.predictor.joints)):
+                frames += 1
+                people += len(result.people)
+                if result.frame.error is not None:
+                    skipped.append((result.frame.name, result.frame.error))
+                yield result
+
+        names = self.predictor.meta['keypoint_id2name']
+        write_tables(self.out, counted(), [names[i] for i in range(self.predictor.joints)])
+        return (frames, people), skipped
+
+    def _total(self) -> int | None:
+        """Frames that are left, as far as that is known."""
+        left = [s.count for s in self.sources if s.name not in self.journal.finished]
+        return None if None in left else sum(left)
+
+    @staticmethod
+    def _progress() -> Progress:
+        class Speed(ProgressColumn):
+            def render(self, task) -> Text:
+                speed = task.finished_speed or task.speed
+                return Text('' if speed is None else f'{speed:.1f} images/s')
+
+        columns = BarColumn(), MofNCompleteColumn(), Speed(), TextColumn('{task.description}')
+        return Progress(*columns, console=Console(stderr=True))

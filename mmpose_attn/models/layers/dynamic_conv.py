@@ -1,0 +1,246 @@
+"""Dynamic kernel aggregation and dynamic split convolution: Dite-HRNet, Li et al., IJCAI 2022,
+doi 10.24963/ijcai.2022/153."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from mmcv.cnn import ConvModule, build_norm_layer
+from mmengine.model import BaseModule
+from mmpose.models.backbones.utils import channel_shuffle
+from mmpose.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+BN = MappingProxyType(dict(type='BN'))
+
+
+class KernelAttention(BaseModule):
+    """Gates of kernels from the means of an input: two 1x1 convolutions and a sigmoid.
+
+    Args:
+        in_channels: of the input; the hidden width is a quarter of it.
+        num_kernels: how many gates. It is also the hidden width of three channels.
+        norm_cfg: config of the norm between the convolutions.
+
+    Shape:
+        (N, C, H, W) -> (N, num_kernels)
+    """
+
+    def __init__(self, in_channels: int, num_kernels: int, norm_cfg: Mapping = BN) -> None:
+        super().__init__()
+        hidden = num_kernels if in_channels == 3 else max(1, in_channels // 4)
+        self.conv1 = nn.Conv2d(in_channels, hidden, 1, bias=False)
+        self.bn = build_norm_layer(dict(norm_cfg), hidden)[1]
+        self.conv2 = nn.Conv2d(hidden, num_kernels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.bn(self.conv1(F.adaptive_avg_pool2d(x, 1))).relu()
+        return self.conv2(hidden).sigmoid().flatten(1)
+
+    def from_means(self, means: Tensor) -> Tensor:
+        """The same of (N, C) means, without convolutions of single pixels."""
+        hidden = F.linear(means, self.conv1.weight.flatten(1))
+        hidden = self.bn(hidden[:, :, None, None]).relu().flatten(1)
+        return F.linear(hidden, self.conv2.weight.flatten(1), self.conv2.bias).sigmoid()
+
+
+class KernelAggregation(nn.Module):
+    """The kernels of a :class:`DynamicConv`, each initialised like a convolution's."""
+
+    def __init__(self, num_kernels: int, *shape: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_kernels, *shape))
+        for kernel in self.weight:
+            nn.init.kaiming_uniform_(kernel)
+
+    def forward(self, gates: Tensor) -> Tensor:
+        """(N, num_kernels) gates -> (N * out, in / groups, k, k) kernels."""
+        return (gates @ self.weight.flatten(1)).view(-1, *self.weight.shape[2:])
+
+
+@MODELS.register_module()
+class DynamicConv(nn.Module):
+    r"""A convolution whose kernel is :math:`\sum_i a_i(x) w_i`, one for every sample.
+
+    Takes the place of a convolution in mmcv's ``ConvModule`` by
+    ``conv_cfg=dict(type='DynamicConv', num_kernels=4)``.
+
+    Args:
+        in_channels: as in :class:`torch.nn.Conv2d`.
+        out_channels: as in :class:`torch.nn.Conv2d`.
+        kernel_size: one side of a square kernel.
+        stride: the same in both directions.
+        padding: the same on all sides.
+        dilation: the same in both directions.
+        groups: as in :class:`torch.nn.Conv2d`.
+        bias: must be False, as in the paper, where a norm follows.
+        num_kernels: how many kernels are mixed.
+        norm_cfg: config of the norm inside the kernels' attention.
+
+    Shape:
+        (N, in_channels, H, W) -> (N, out_channels, H', W')
+
+    Raises:
+        ValueError: if ``num_kernels`` is not positive, ``groups`` does not divide the channels, or
+            a bias is asked for.
+    """
+
+    fast = True
+    transposed = False
+    output_padding = 0
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        num_kernels: int = 4,
+        norm_cfg: Mapping = BN,
+    ) -> None:
+        super().__init__()
+        if num_kernels < 1 or groups < 1 or in_channels % groups or out_channels % groups:
+            raise ValueError(
+                'DynamicConv: num_kernels must be positive and groups divide both channels, got '
+                f'num_kernels={num_kernels}, groups={groups}, {in_channels} -> {out_channels}'
+            )
+        if bias:
+            raise ValueError('DynamicConv: bias is not supported; use a norm after it')
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size = (kernel_size, kernel_size)
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+        self.attention = KernelAttention(in_channels, num_kernels, norm_cfg)
+        self.aggregation = KernelAggregation(
+            num_kernels, out_channels, in_channels // groups, kernel_size, kernel_size
+        )
+
+    def init_weights(self) -> None:
+        """Nothing: the kernels keep their own initialisation inside a ``ConvModule``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.fast:
+            return convolve_each(x, self.aggregation(self.attention(x)), self)
+        return self.convolve(x, self.attention.from_means(x.mean((2, 3))))
+
+    def convolve(self, x: Tensor, gates: Tensor) -> Tensor:
+        """The convolution by (N, num_kernels) gates."""
+        kernels = self.aggregation(gates)
+        if self.groups > 1 or self.kernel_size != (1, 1) or self.stride != 1 or self.padding:
+            return convolve_each(x, kernels, self)
+        kernels = kernels.view(len(x), self.out_channels, self.in_channels)
+        return (kernels @ x.flatten(2)).unflatten(2, x.shape[2:])
+
+
+def convolve_each(x: Tensor, kernels: Tensor, conv: nn.Module) -> Tensor:
+    """One convolution of a whole batch, in which every sample has its own kernels.
+
+    Args:
+        x: (N, in, H, W).
+        kernels: (N * out, in / groups, k, k).
+        conv: has the stride, padding, dilation and groups.
+    """
+    batch, channels, height, width = x.shape
+    out = F.conv2d(
+        x.reshape(1, batch * channels, height, width),
+        kernels,
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        groups=batch * conv.groups,
+    )
+    return out.view(batch, -1, *out.shape[2:])
+
+
+def depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """``conv(x)``; with a batch, torch's CPU kernels take 1.7x less for one of N * C channels."""
+    if x.device.type != 'cpu' or len(x) == 1 or conv.groups == 1 or conv.bias is not None:
+        return conv(x)
+    kernels = conv.weight.expand(len(x), *conv.weight.shape).flatten(0, 1)
+    return convolve_each(x, kernels, conv)
+
+
+def run(layers: nn.Module, x: Tensor) -> Tensor:
+    """``layers(x)`` of (nested) sequences, their convolutions by :func:`depthwise`."""
+    if isinstance(layers, nn.Sequential):
+        for layer in layers:
+            x = run(layer, x)
+        return x
+    return depthwise(layers, x) if isinstance(layers, nn.Conv2d) else layers(x)
+
+
+def conv_cfg(num_kernels: int, norm_cfg: Mapping) -> dict | None:
+    """``ConvModule``'s config of a dynamic convolution; a single kernel is a plain one."""
+    if num_kernels == 1:
+        return None
+    return dict(type=DynamicConv, num_kernels=num_kernels, norm_cfg=norm_cfg)
+
+
+class DynamicSplitConv(BaseModule):
+    """Depthwise dynamic convolutions of growing kernels, one for each group of channels.
+
+    Group i has kernels of side 3 + 2i, each followed by a norm; the groups are shuffled.
+
+    Args:
+        channels: of the input; what the groups leave over goes to the first one.
+        num_groups: into how many groups channels are cut.
+        num_kernels: of every dynamic convolution; 1 makes them plain ones.
+        norm_cfg: config of the norms.
+
+    Shape:
+        (N, C, H, W) -> (N, C, H, W)
+
+    Raises:
+        ValueError: if there are several groups and they do not divide the channels, so that these
+            could not be shuffled.
+    """
+
+    def __init__(
+        self, channels: int, num_groups: int, num_kernels: int, norm_cfg: Mapping = BN
+    ) -> None:
+        super().__init__()
+        if num_groups < 1 or channels < 1 or channels % num_groups:
+            raise ValueError(
+                f'DynamicSplitConv: num_groups must divide the channels, got {num_groups} groups '
+                f'of {channels} channels'
+            )
+        self.num_groups = num_groups
+        self.splits = [channels // num_groups] * num_groups
+        self.conv = nn.ModuleList(
+            ConvModule(
+                width,
+                width,
+                3 + 2 * i,
+                padding=1 + i,
+                groups=width,
+                conv_cfg=conv_cfg(num_kernels, norm_cfg),
+                norm_cfg=dict(norm_cfg),
+                act_cfg=None,
+            )
+            for i, width in enumerate(self.splits)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.num_groups == 1:
+            return self.conv[0](x)
+        parts = x.split(self.splits, dim=1)
+        out = torch.cat([conv(part) for conv, part in zip(self.conv, parts, strict=True)], dim=1)
+        return channel_shuffle(out, self.num_groups)
+
+    def without_norm(self, x: Tensor) -> Tensor:
+        """The convolutions' outputs side by side, not yet normalised and shuffled."""
+        means = x.mean((2, 3)) if isinstance(self.conv[0].conv, DynamicConv) else None
+        outs, start = [], 0
+        for layer, width in zip(self.conv, self.splits, strict=True):
+            part = x.narrow(1, start, width)
+            if means is None:
+                outs.append(depthwise(layer.conv, part))
+            else:
+                gates = layer.conv.attention.from_means(means.narrow(1, start, width))
+                outs.append(layer.conv.convolve(part, gates))
+            start += width
+        return outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)

@@ -1,0 +1,70 @@
+"""docs/inference.md: its commands are understood, and its example runs."""
+
+import io
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmpose_attn.apis import InferenceSession, PersonDetector
+from tests.helpers import ROOT
+from tests.inference_helpers import write_video
+
+PAGE = (ROOT / 'docs' / 'inference.md').read_text()
+COMMANDS = re.findall(r'python (tools/infer\.py .*)', PAGE.replace('\\\n', ' '))
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    def parse(command):
+        monkeypatch.setattr(sys, 'argv', shlex.split(command))
+        return runpy.run_path(str(ROOT / 'tools' / 'infer.py'))['parse_args']()[1]
+
+    return parse
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) == 6
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_commands_are_understood(command, parse, tmp_path, monkeypatch):
+    args = parse(command)
+    assert (ROOT / args.config).is_file() and args.checkpoint.endswith('.pth')
+    # all that is wrong with them here is that the inputs are not there
+    monkeypatch.setenv('DISPLAY', ':0')
+    monkeypatch.setattr(sys, 'stdin', io.StringIO('gone.jpg'))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match='input|camera|pattern'):
+        InferenceSession(**vars(args))
+
+
+def test_options_that_are_named_exist(parse):
+    known = vars(parse('infer.py x --config c --checkpoint p --out o'))
+    named = set(re.findall(r'`--([a-z-]+)', PAGE))
+    assert len(named) > 12
+    for name in named:
+        assert name.removeprefix('no-').replace('-', '_') in known, name
+
+
+def test_the_example_runs(networks, pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config, checkpoint = networks['topdown']
+    Path('config.py').symlink_to(config)
+    Path('weights.pth').symlink_to(checkpoint)
+    Path('people.jpg').symlink_to(min(pictures.iterdir()))
+    write_video(tmp_path / 'clip.mp4', 3)
+    detector = PersonDetector('yolox_nano', device='cpu')
+    torch.save(dict(state_dict=detector.model.state_dict()), 'yolox_nano.pth')
+    (code,) = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
+    exec(code, {})
+    lines = capsys.readouterr().out.splitlines()[-4:]
+    assert [line.split()[0] for line in lines] == [
+        'people.jpg',
+        *(f'clip.mp4#{i}' for i in range(3)),
+    ]
+    assert all(line.endswith(', 17, 2)') for line in lines)

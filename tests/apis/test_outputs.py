@@ -1,0 +1,204 @@
+"""Files: they read back to what was written, and pictures are legible at any size."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from mmpose_attn.apis import Frame, People, PoseResult, draw_result, find_sources, read_frames
+from mmpose_attn.apis.outputs import Drawings, Journal, write_tables
+
+NAMES = [f'joint{i}' for i in range(17)]
+SKELETON = [(i, i + 1) for i in range(16)]
+
+
+def people(count=2, seed=0, size=(100, 80)):
+    rng = np.random.default_rng(seed)
+    keypoints = rng.uniform(0.1, 0.9, (count, 17, 2)).astype(np.float32) * size
+    boxes = np.concatenate((keypoints.min(1), keypoints.max(1)), 1)
+    scores = rng.random((count, 17)).astype(np.float32)
+    return People(keypoints, scores, boxes, scores[:, 0], scores[:, 1]).rounded()
+
+
+def result(name='a.jpg', index=None, error=None, image_id=1, **kwargs):
+    if index is None:
+        frame = Frame(name, name, 0, image_id, (100, 80), error=error)
+    else:
+        frame = Frame(f'{name}#{index}', name, index, image_id, (100, 80), fps=25.0, error=error)
+    return PoseResult(frame, people(**kwargs) if error is None else People.nobody(17))
+
+
+def assert_equal(a, b):
+    assert (a.frame.name, a.frame.source, a.frame.index) == (
+        b.frame.name,
+        b.frame.source,
+        b.frame.index,
+    )
+    assert (a.frame.size, a.frame.fps, a.frame.error) == (b.frame.size, b.frame.fps, b.frame.error)
+    for name in ('keypoints', 'keypoint_scores', 'boxes', 'box_scores', 'scores'):
+        x, y = getattr(a.people, name), getattr(b.people, name)
+        assert x.shape == y.shape and x.dtype == y.dtype and np.array_equal(x, y)
+
+
+def test_numbers_that_are_none_become_joints_that_are_not_there():
+    odd = people(1)
+    odd.keypoints[0, 3] = np.nan
+    rounded = odd.rounded()
+    assert np.array_equal(rounded.keypoints[0, 3], [0, 0]) and rounded.keypoint_scores[0, 3] == 0
+    assert rounded.keypoint_scores[0, 4] == odd.keypoint_scores[0, 4]
+
+
+def test_journal_reads_back_exactly(tmp_path):
+    path = tmp_path / 'journal.jsonl'
+    given = [result(), result('b.jpg', error='broken'), result('v', 0, count=0), result('v', 1)]
+    journal = Journal(path, dict(batch=1), resume=False)
+    journal.add(given[:2])
+    journal.add(given[2:])
+    journal.close()
+    again = Journal(path, dict(batch=1), resume=True)
+    for a, b in zip(given, again.results(17), strict=True):
+        assert_equal(a, b)
+    assert again.finished == {'a.jpg': 1, 'b.jpg': 1} and again.count == 4
+    assert again.unfinished == ('v', 2)
+    for a, b in zip(given[2:], again.replay(17), strict=True):
+        assert np.array_equal(a.people.keypoints, b.keypoints)
+    again.add([], 'v')
+    again.close()
+    third = Journal(path, dict(batch=1), resume=True)
+    assert third.finished['v'] is None and third.unfinished == (None, 0)
+    third.close()
+
+
+@pytest.mark.parametrize('cut', [1, 40, 300])
+def test_an_interrupted_chunk_does_not_count(tmp_path, cut):
+    path = tmp_path / 'journal.jsonl'
+    journal = Journal(path, {}, resume=False)
+    journal.add([result()])
+    whole = path.read_bytes()
+    journal.add([result('b.jpg'), result('c.jpg')])
+    journal.close()
+    path.write_bytes(path.read_bytes()[:-cut])
+    again = Journal(path, {}, resume=True)
+    assert again.finished == {'a.jpg': 1} and path.read_bytes() == whole
+    again.add([result('b.jpg')])
+    again.close()
+    assert [r.frame.name for r in Journal(path, {}, resume=True).results(17)] == ['a.jpg', 'b.jpg']
+
+
+def test_only_the_same_run_is_resumed(tmp_path):
+    path = tmp_path / 'journal.jsonl'
+    Journal(path, dict(config='a.py', amp=False), resume=False).close()
+    with pytest.raises(ValueError, match=r"other settings: config was 'a.py', is 'b.py'"):
+        Journal(path, dict(config='b.py', amp=False), resume=True)
+    path.write_text('something else')
+    with pytest.raises(ValueError, match='is no journal'):
+        Journal(path, {}, resume=True)
+
+
+def test_tables(tmp_path):
+    track = PoseResult(result('v', 7, image_id=3).frame, people(1))
+    track = PoseResult(track.frame, People(**{**vars(track.people), 'track_ids': np.array([4])}))
+    write_tables(tmp_path, [result(), result('b.jpg', error='bad', image_id=2), track], NAMES)
+    found = json.loads((tmp_path / 'results.json').read_text())
+    assert [(f['image_id'], f['category_id'], f.get('track_id')) for f in found] == [
+        (1, 1, None),
+        (1, 1, None),
+        (3, 1, 4),
+    ]
+    first = people()
+    keypoints = np.array(found[0]['keypoints']).reshape(17, 3)
+    assert np.array_equal(keypoints[:, :2], first.keypoints[0])
+    assert np.array_equal(keypoints[:, 2], first.keypoint_scores[0])
+    assert found[0]['score'] == first.scores[0]
+    x1, y1, x2, y2 = first.boxes[0]
+    np.testing.assert_allclose(found[0]['bbox'], (x1, y1, x2 - x1, y2 - y1), atol=1e-4)
+
+    images = json.loads((tmp_path / 'images.json').read_text())['images']
+    assert images[2] == dict(id=3, file_name='v#7', width=100, height=80)
+    with open(tmp_path / 'results.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 and rows[1]['person'] == '1' and rows[2]['track_id'] == '4'
+    assert rows[2]['frame'] == 'v#7' and float(rows[0]['joint3_x']) == first.keypoints[0, 3, 0]
+    assert float(rows[0]['joint16_score']) == first.keypoint_scores[0, 16]
+
+
+def test_tables_are_replaced_whole(tmp_path):
+    write_tables(tmp_path, [], NAMES)
+    assert json.loads((tmp_path / 'results.json').read_text()) == []
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fails():
+        yield result()
+        raise RuntimeError('no disk')
+
+    with pytest.raises(RuntimeError, match='no disk'):
+        write_tables(tmp_path, fails(), NAMES)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def drawn(width, height, **kwargs):
+    image = np.full((height, width, 3), 128, np.uint8)
+    shown = people(1, size=(width, height), **kwargs)
+    shown.keypoint_scores[:] = 1
+    frame = Frame('a.jpg', 'a.jpg', 0, 1, (width, height), image)
+    return draw_result(PoseResult(frame, shown), SKELETON), shown
+
+
+@pytest.mark.parametrize('side', [64, 640, 4000])
+def test_drawings_are_legible_at_any_size(side):
+    picture, shown = drawn(side, side)
+    factor = picture.shape[0] / side
+    assert picture.shape[0] == picture.shape[1] and picture.shape[0] >= 320
+    assert factor == (5 if side == 64 else 1)
+    # joints are white dots, unless others or the label are in front of them
+    dots = np.round((shown.keypoints[0] + 0.5) * factor - 0.5).astype(int)
+    assert sum((picture[y, x] > 200).all() for x, y in dots) >= 14
+    # lines and letters keep their share of the picture
+    changed = (picture != 128).any(-1).mean()
+    assert 0.02 < changed < 0.4
+
+
+def test_a_label_stays_inside_and_its_text_can_be_read():
+    image = np.full((400, 400, 3), 128, np.uint8)
+    at = np.tile(np.array([[398.0, 1.0]]), (17, 1))[None]
+    person = People(at, np.ones((1, 17)), np.array([[398.0, 1, 400, 3]]), np.ones(1), np.ones(1))
+    frame = Frame('a', 'a', 0, 1, (400, 400), image)
+    plain = draw_result(PoseResult(frame, person), ())
+    changed = (plain != 128).any(-1)
+    rows, columns = (np.flatnonzero(changed.any(axis)) for axis in (1, 0))
+    assert 12 <= np.ptp(rows) <= 24 and 25 <= np.ptp(columns) <= 60
+    plate = plain[: rows[-1], columns[0] : columns[-1]].reshape(-1, 3)
+    colors, counts = np.unique(plate, axis=0, return_counts=True)
+    ground = colors[counts.argmax()]
+    assert 0.1 < (np.abs(colors.astype(int) - ground).max(1) > 100) @ counts / counts.sum() < 0.5
+
+
+def test_ids_choose_colours():
+    def colour(ids):
+        image = np.full((400, 400, 3), 128, np.uint8)
+        who = people(1, size=(400, 400))
+        who.keypoint_scores[:] = 1
+        tracked = People(**{**vars(who), 'track_ids': np.array(ids)})
+        return draw_result(PoseResult(Frame('a', 'a', 0, 1, (400, 400), image), tracked), SKELETON)
+
+    assert not np.array_equal(colour([1]), colour([2]))
+
+
+def test_pictures_and_videos(tmp_path):
+    picture = np.full((40, 60, 3), 200, np.uint8)
+    drawings = Drawings(tmp_path)
+    for name in ('sub/a.jpg', 'b.png', 'c.webp'):
+        drawings.add(result(name).frame, picture)
+    for i in range(6):
+        drawings.add(result('clip.avi', i).frame, picture)
+        assert not (tmp_path / 'clip.avi.mp4').exists()
+    drawings.add(result('clip.avi', 6).frame, picture[:30])  # another size than the rest
+    drawings.end_video()
+    drawings.end_video()
+    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*') if p.is_file())
+    assert files == ['b.png', 'c.webp.jpg', 'clip.avi.mp4', 'sub/a.jpg']
+    frames = list(read_frames(find_sources(tmp_path / 'clip.avi.mp4')))
+    assert len(frames) == 7 and frames[0].size == (60, 40) and frames[0].fps == 25
+    assert cv2.imread(str(tmp_path / 'b.png')).shape == (40, 60, 3)

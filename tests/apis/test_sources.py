@@ -1,0 +1,167 @@
+"""Inputs: what is found, how it is named, and what is refused at once."""
+
+import io
+import json
+import os
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from mmpose_attn.apis import find_sources, read_frames
+from tests.data_helpers import jpeg
+from tests.inference_helpers import write_video
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two pictures, a video and a text; the same picture once more in a folder below."""
+    for name in ('b.png', 'a.jpg', 'below/a.jpg'):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), np.full((6, 8, 3), 90, np.uint8))
+    write_video(tmp_path / 'c.avi', 5)
+    (tmp_path / 'notes.txt').write_text('no picture')
+    return tmp_path
+
+
+def names(inputs, **kwargs):
+    return [source.name for source in find_sources(inputs, **kwargs)]
+
+
+def test_folder_pattern_files_and_lists(folder, monkeypatch):
+    assert names(folder) == ['a.jpg', 'b.png', 'c.avi']
+    assert names([folder / 'b.png', folder / 'a.jpg', folder / 'b.png']) == ['b.png', 'a.jpg']
+    assert names(str(folder / '**' / '*.jpg')) == ['a.jpg', 'below/a.jpg']
+    # two of one name are told apart by where they are
+    assert names([folder / 'a.jpg', folder / 'below']) == ['a.jpg', 'below/a.jpg']
+    monkeypatch.chdir(folder)
+    listed = io.StringIO('b.png\n\nbelow/a.jpg\r\n')
+    assert names('-', stdin=listed) == ['b.png', 'a.jpg']
+    (folder / 'odd[1].jpg').write_bytes(jpeg())  # a file, although it looks like a pattern
+    assert names('odd[1].jpg') == ['odd[1].jpg']
+    (folder / '7').write_bytes(jpeg())  # a file without a suffix, not the camera
+    (seven,) = find_sources('7')
+    assert (seven.name, seven.kind) == ('7', 'image')
+
+
+def test_arrays(folder):
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    first, second = read_frames(find_sources([image, image + 1]))
+    assert (first.name, first.image_id, first.size) == ('array_000000', 1, (4, 4))
+    assert (second.name, second.image_id) == ('array_000001', 2)
+    assert second.image is not image and np.array_equal(second.image, image + 1)
+    for bad in (image.astype(np.float32), image[..., 0], image[:0]):
+        with pytest.raises(ValueError, match=r'\(H, W, 3\) uint8'):
+            find_sources(bad)
+
+
+def test_ids(folder):
+    assert [s.image_id for s in find_sources(folder / '*.[jp]*')] == [1, 2]
+    for name in ('000000000139.jpg', '000000000007.jpg'):
+        shutil.copy(folder / 'a.jpg', folder / 'below' / name)
+    coco = folder / 'below' / '0*.jpg'
+    assert [s.image_id for s in find_sources(coco)] == [7, 139]
+    # 7 and 007 are one number, so that names cannot tell them apart
+    shutil.copy(folder / 'a.jpg', folder / 'below' / '07.jpg')
+    assert [s.image_id for s in find_sources(coco)] == [1, 2, 3]
+
+    ann_file = folder / 'ann.json'
+    images = [dict(id=31, file_name='a.jpg'), dict(id=41, file_name='b.png')]
+    ann_file.write_text(json.dumps(dict(images=images)))
+    sources = find_sources([folder / 'a.jpg', folder / 'b.png'], ann_file)
+    assert [s.image_id for s in sources] == [31, 41]
+    with pytest.raises(ValueError, match='3 inputs are not in .*ann.json: 000000000007.jpg'):
+        find_sources(coco, ann_file)
+    with pytest.raises(ValueError, match='1 inputs are not in .*: c.avi'):
+        find_sources([folder / 'a.jpg', folder / 'c.avi'], ann_file)
+    ann_file.write_text('[]')
+    with pytest.raises(ValueError, match='no COCO file whose "images"'):
+        find_sources(folder / 'a.jpg', ann_file)
+
+
+def test_videos_count_on_and_so_do_pictures_beside_them(folder):
+    frames = list(read_frames(find_sources(folder)))
+    assert [f.image_id for f in frames] == list(range(1, 8))
+    assert [f.name for f in frames[1:4]] == ['b.png', 'c.avi#0', 'c.avi#1']
+    assert frames[0].fps is None and frames[2].fps == 25 and frames[2].size == (64, 48)
+    assert not np.array_equal(frames[2].image, frames[4].image)
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'error', 'message'),
+    [
+        ('gone.jpg', FileNotFoundError, 'input not found: gone.jpg'),
+        ('empty', FileNotFoundError, 'folder empty holds no picture'),
+        ('*.gif', FileNotFoundError, r'pattern \*.gif finds no picture'),
+        ('https://example.com/a.jpg', ValueError, 'is a URL'),
+        ('rtsp://camera/1', ValueError, 'is a URL'),
+        ('notes.txt', ValueError, 'notes.txt cannot be opened as a picture or video'),
+        ('broken.mp4', ValueError, 'broken.mp4 cannot be opened'),
+        (99, ValueError, 'camera 99 cannot be opened'),
+        ('99', ValueError, 'camera 99 cannot be opened'),
+        ([], FileNotFoundError, 'no input'),
+        ('-', FileNotFoundError, 'no input'),
+    ],
+)
+def test_unreadable_inputs_are_errors_at_once(folder, monkeypatch, inputs, error, message):
+    monkeypatch.chdir(folder)
+    (folder / 'empty').mkdir()
+    (folder / 'broken.mp4').write_bytes(b'not a video' * 50)
+    with pytest.raises(error, match=message):
+        find_sources(inputs, stdin=io.StringIO())
+
+
+@pytest.mark.skipif(os.name != 'posix' or os.geteuid() == 0, reason='root may read everything')
+def test_a_file_that_may_not_be_read(folder):
+    (folder / 'a.jpg').chmod(0)
+    with pytest.raises(ValueError, match='a.jpg may not be read'):
+        find_sources(folder / 'a.jpg')
+
+
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [(b'', 'empty'), (jpeg()[:400], 'truncated'), (b'no picture', 'cannot be decoded')],
+)
+def test_a_corrupt_picture_is_reported(folder, content, reason):
+    (folder / 'a.jpg').write_bytes(content)
+    first, second = read_frames(find_sources([folder / 'a.jpg', folder / 'b.png']))
+    assert reason in first.error and first.image is None and first.size == (0, 0)
+    assert second.error is None and second.image.shape == (6, 8, 3)
+
+
+def test_a_picture_that_is_gone_since_is_reported(folder):
+    sources = find_sources(folder / 'a.jpg')
+    (folder / 'a.jpg').unlink()
+    (frame,) = read_frames(sources)
+    assert 'not found' in frame.error
+
+
+def test_corrupt_frames_are_reported(folder):
+    video = write_video(folder / 'd.avi', 30)
+    content = bytearray(video.read_bytes())
+    start = -1
+    for _ in range(11):  # to the JPEG of frame 10
+        start = content.find(b'\xff\xd8\xff', start + 1)
+    end = content.find(b'00dc', start)
+    content[start:end] = bytes(end - start)
+    video.write_bytes(content)
+    frames = list(read_frames(find_sources(video)))
+    assert [f.index for f in frames] == list(range(30))
+    assert [f.name for f in frames if f.error] == ['d.avi#10']
+    assert 'cannot be decoded' in frames[10].error
+
+    video.write_bytes(write_video(folder / 'e.avi', 30).read_bytes()[: len(content) // 2])
+    *frames, last = read_frames(find_sources(video))
+    assert 3 < len(frames) < 25 and not any(f.error for f in frames)
+    assert last.error == f'the video ends after {len(frames)} of 30 frames'
+
+
+def test_camera(folder, monkeypatch):
+    capture = cv2.VideoCapture
+    monkeypatch.setattr(cv2, 'VideoCapture', lambda index: capture(str(folder / 'c.avi')))
+    (source,) = find_sources('3')
+    assert (source.name, source.kind, source.count, source.fps) == ('camera_3', 'camera', None, 25)
+    frames = list(read_frames([source]))
+    assert len(frames) == 5 and all(f.live and f.image is not None for f in frames)

@@ -1,0 +1,78 @@
+"""Finds people and their keypoints in pictures, videos and streams: draws them, and writes COCO
+JSON and CSV. Exit status: 0, 1 if a picture or frame had to be skipped, 2 for a bad input or
+argument, 130 after Ctrl-C."""
+
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+from mmpose_attn.apis import InferenceSession
+from mmpose_attn.engine import CheckpointError
+
+
+def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add(
+        'inputs',
+        nargs='+',
+        metavar='INPUT',
+        help="picture, video, folder, pattern ('shots/**/*.jpg'), camera index, or - for a list of "
+        'paths on stdin',
+    )
+    add('--config', required=True, help='config of the pose network')
+    add('--checkpoint', required=True, help='its weights')
+    add('--out', required=True, metavar='DIR', help='folder for the results')
+    boxes = parser.add_argument_group(
+        'boxes for a top-down network (default: every image is one person)'
+    ).add_argument
+    boxes('--detector', metavar='CONFIG', help="of MMDetection: file, or a name like 'yolox_nano'")
+    boxes('--detector-checkpoint', metavar='FILE', help='its weights')
+    boxes('--boxes', metavar='JSON', help='COCO detection file instead of a detector')
+    boxes(
+        '--person-class',
+        type=int,
+        nargs='+',
+        metavar='ID',
+        help='labels of the detector that count (default: that of "person"), or category ids in '
+        'the file (default: 1)',
+    )
+    boxes('--box-score', type=float, help='least score (default: 0.3 of a detector, 0 of a file)')
+    boxes('--box-nms', type=float, help='IoU above which the worse of two boxes goes')
+    add('--ann-file', metavar='JSON', help='COCO file with the image ids to write')
+    video = parser.add_argument_group('video').add_argument
+    video('--track', action='store_true', help='give people ids that they keep')
+    video('--smooth', action='store_true', help='filter keypoints (one-euro); implies --track')
+    speed = parser.add_argument_group('network').add_argument
+    speed('--device', default='auto', help="'auto' (default), 'cpu', 'cuda' or 'cuda:1'")
+    speed('--batch', type=int, default=8, help='people or images at a time (default: 8)')
+    speed('--amp', action='store_true', help='half precision')
+    speed(
+        '--flip-test',
+        action=argparse.BooleanOptionalAction,
+        help="also predict the mirror image (default: the config's choice)",
+    )
+    speed('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='of the config')
+    show = parser.add_argument_group('pictures').add_argument
+    show('--draw', action=argparse.BooleanOptionalAction, default=True, help='write DIR/drawn')
+    show('--keypoint-score', type=float, default=0.3, help='least score drawn (default: 0.3)')
+    show('--show', action='store_true', help='show them in a window; q ends')
+    add('--resume', action='store_true', help='go on where an earlier run into DIR ended')
+    add('--overwrite', action='store_true', help='replace the results of an earlier run')
+    return parser, parser.parse_args()
+
+
+def main() -> int:
+    parser, args = parse_args()
+    try:
+        session = InferenceSession(**vars(args))
+    except (ValueError, OSError, CheckpointError) as error:
+        parser.exit(2, f'{parser.prog}: error: {error}\n')
+    summary = session.run()
+    print(summary)
+    return summary.exit_status
+
+
+if __name__ == '__main__':
+    sys.exit(main())
