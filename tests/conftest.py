@@ -3,6 +3,9 @@ import os
 # one thread a process: several tests run side by side
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
+# MMEngine's yapf writes its grammar into the user's cache when it is first imported, and a second
+# process that reads the file meanwhile fails. The one that starts the others comes first here.
+import mmengine  # noqa: F401
 import pytest
 
 
