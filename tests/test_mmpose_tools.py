@@ -74,7 +74,7 @@ def test_page_names_every_tool():
 
 EXPECTED = {
     'get_flops': ['Input shape: (1, 3, 512, 512)', 'Params: 28.646M', 'backbone.stem_plugins.0'],
-    'print_config': ["type='HigherHRNetEstimator'", "custom_imports = dict("],
+    'print_config': ["type='HigherHRNetEstimator'", 'custom_imports = dict('],
     'plot_curve': ['metric is loss_heatmap_1', 'save curve to: curves.png'],
     'cal_train_time': ['average iter time: 0.'],
 }

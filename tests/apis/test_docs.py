@@ -22,7 +22,7 @@ COMMANDS = re.findall(r'python (tools/infer\.py .*)', PAGE.replace('\\\n', ' '))
 def parse(monkeypatch):
     def parse(command):
         monkeypatch.setattr(sys, 'argv', shlex.split(command))
-        return runpy.run_path(str(ROOT / 'tools' / 'infer.py'))['parse_args']()[1]
+        return runpy.run_path(str(ROOT / 'tools' / 'infer.py'))['parse_args']()
 
     return parse
 
