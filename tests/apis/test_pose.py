@@ -264,7 +264,7 @@ def test_tiny_pictures(kind, size, networks):
     assert (result.frame.error is not None) is narrow
     if narrow:
         assert result.frame.error.endswith('pixels are too narrow for a bottom-up network')
-    assert np.isfinite(result.people.keypoints).all() and len(result.people) >= (not narrow)
+    assert np.isfinite(result.people.keypoints).all()
 
 
 def test_mmposes_configs_by_name():

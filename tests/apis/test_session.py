@@ -258,8 +258,8 @@ def test_errors_are_one_line(networks, pictures, tmp_path, monkeypatch, tool):
         'is a directory': (*args[:3], 'in'),
     }.items():
         torch.save([1], 'list.pth')
-        status, out, err = tool('in', '--out', 'out', *given)
-        assert (status, out) == (2, '') and message in err, err
+        status, _, err = tool('in', '--out', 'out', *given)
+        assert status == 2 and message in err, err
         assert err.startswith('infer.py: error: ') and err.count('\n') == 1
         assert not Path('out', 'results.json').exists()
 
@@ -290,7 +290,8 @@ def test_only_the_same_network_resumes(networks, pictures, tmp_path):
     with pytest.raises(ValueError, match='other settings: contents of config was'):
         run(pictures, out, (config, checkpoint), resume=True)
     Path(config).write_text(text)
-    save_weights(config, checkpoint, seed=1)
+    with DefaultScope.overwrite_default_scope('mmpose'):
+        save_weights(config, checkpoint, seed=1)
     with pytest.raises(ValueError, match='other settings: contents of checkpoint was'):
         run(pictures, out, (config, checkpoint), resume=True)
 
