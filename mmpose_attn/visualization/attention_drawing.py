@@ -184,7 +184,7 @@ def _heading(maps: SiteMaps, image: int) -> str:
         words.append(maps.place)
     if maps.call:
         words.append(f'call {maps.call + 1}')
-    words.append(f'RMS × {float(maps.gain[image]):.3g}')
+    words.append(f'RMS × {float(maps.gain[image]):.3f}')
     return ' · '.join(words)
 
 
@@ -338,7 +338,7 @@ def _page(sites, picture, image, title, notes, limit) -> Iterator[str]:
                 for each in (maps.channel, maps.spatial)
             )
         )
-        cells = (maps.name, maps.kind, maps.place, *ranges, f'{float(maps.gain[image]):.3g}')
+        cells = (maps.name, maps.kind, maps.place, *ranges, f'{float(maps.gain[image]):.3f}')
         yield '<tr>' + ''.join(f'<td>{escape(cell)}</td>' for cell in cells) + '</tr>'
     yield '</table></details></body></html>\n'
 
