@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from mmengine.model import BaseModule
 from mmpose.apis import inference_bottomup, inference_topdown, init_model
+from mmpose.registry import MODELS
 from torch import nn
 from torch.nn import functional as F
 
@@ -27,7 +29,7 @@ from mmpose_attn.visualization.attention_maps import (
     prepare,
     record,
 )
-from tests.helpers import build, hrnet_extra, randomize
+from tests.helpers import ROOT, build, hrnet_extra, randomize
 from tests.inference_helpers import write_networks
 from tests.models.test_dite_hrnet import small
 from tests.models.test_plugins import every_plugin, images, make, with_identity
@@ -150,6 +152,21 @@ def test_offsets_of_dysample(style, scope):
         grouped.attention_maps(x)['offsets'],
         torch.cat((per_group[:, :4].mean(1, True), per_group[:, 4:].mean(1, True)), 1),
     )
+
+
+def test_the_example_of_the_documentation():
+    page = (ROOT / 'docs' / 'your_own_attention.md').read_text()
+    scope = {}
+    exec(re.search(r'# my_surprise.py\n(.*?)```', page, re.DOTALL)[1], scope)
+    del MODELS.module_dict['SurpriseAttention']
+    module = randomize(scope['SurpriseAttention'](8))
+    x = torch.randn(2, 8, 5, 4)
+    maps = module.attention_maps(x)
+    assert torch.equal(x * maps['spatial'], module(x))
+    table = re.findall(r'^\| `(\w+)` \| \((.*?)\) \|', page, re.MULTILINE)
+    assert {name: shape.count(',') + 1 for name, shape in table} == DIMS
+    (found,) = collect(Alone(module).eval(), x)
+    assert torch.equal(found.spatial, maps['spatial'])
 
 
 # ----------------------------------------------------------------- recording
