@@ -52,17 +52,17 @@ def save_attention_maps(
         raise ValueError(f'limit must be positive, got {limit}')
     frame = _read(image)
     boxes = None if bbox is None else _box(bbox, frame.size)
-    out.mkdir(parents=True, exist_ok=True)
     model = PosePredictor(config, checkpoint, device=device, cfg_options=cfg_options).model
+    name = config.filename if isinstance(config, Config) else config
     if not attention_sites(model):
-        raise ValueError(f'{config} has no attention: no plugin, and no module with maps')
+        raise ValueError(f'{name} has no attention: no plugin, and no module with maps')
     seen = prepare(model, frame.image, boxes)
     found = collect(model, seen, sites=sites)
-    name = config.filename if isinstance(config, Config) else config
     words = dict(
         title=f'{Path(name).stem}, {image.name}',
         notes=() if checkpoint else ('Random weights: no checkpoint was given.',),
     )
+    out.mkdir(parents=True, exist_ok=True)
     png, page = (out / f'{image.stem}.attention.{kind}' for kind in ('png', 'html'))
     draw_png(found, seen.pictures[0], png, limit=limit, **words)
     draw_html(found, seen.pictures[0], page, **words)
