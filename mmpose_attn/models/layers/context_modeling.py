@@ -14,6 +14,17 @@ from .dynamic_conv import BN
 POOLINGS = ('released', 'spatial')
 
 
+def pooling_mask(logits: Tensor, size: tuple[int, int], pooling: str) -> Tensor:
+    """What :func:`masked_pool` weighs the places by, (N, 1, H, W): its softmax as a map."""
+    if pooling == 'released':
+        return logits.flatten(1).softmax(1).view_as(logits)
+    height, width = logits.shape[2:]
+    h, w = size
+    blocks = logits.view(-1, 1, h, height // h, w, width // w).transpose(3, 4)
+    mask = blocks.flatten(4).softmax(4).view_as(blocks)
+    return mask.transpose(3, 4).reshape(logits.shape)
+
+
 def masked_pool(x: Tensor, logits: Tensor, size: tuple[int, int], pooling: str) -> Tensor:
     r"""Pool features with a softmax of a mask.
 
@@ -44,17 +55,6 @@ def masked_pool(x: Tensor, logits: Tensor, size: tuple[int, int], pooling: str) 
     logits = logits.view(batch, 1, h, high, w, wide).transpose(3, 4).flatten(4)
     blocks = x.reshape(batch, channels, h, high, w, wide).transpose(3, 4).flatten(4)
     return (blocks * logits.softmax(4)).sum(4)
-
-
-def pooling_mask(logits: Tensor, size: tuple[int, int], pooling: str) -> Tensor:
-    """What :func:`masked_pool` weighs the places by, (N, 1, H, W): its softmax as a map."""
-    if pooling == 'released':
-        return logits.flatten(1).softmax(1).view_as(logits)
-    height, width = logits.shape[2:]
-    h, w = size
-    blocks = logits.view(-1, 1, h, height // h, w, width // w).transpose(3, 4)
-    mask = blocks.flatten(4).softmax(4).view_as(blocks)
-    return mask.transpose(3, 4).reshape(logits.shape)
 
 
 def enlarge(x: Tensor, factor: int) -> Tensor:

@@ -122,18 +122,14 @@ class DynamicConv(nn.Module):
     def init_weights(self) -> None:
         """Nothing: the kernels keep their own initialisation inside a ``ConvModule``."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        gates = self._gates(x)
-        if not self.fast:
-            return convolve_each(x, self.aggregation(gates), self)
-        return self.convolve(x, gates)
-
     def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
-        """``kernels`` (N, num_kernels), the weights :math:`a_i` of the kernels."""
-        return dict(kernels=self._gates(x))
+        r"""``kernels`` (N, num_kernels), the weights :math:`a_i(x)` of the kernels."""
+        return dict(kernels=self.attention(x))
 
-    def _gates(self, x: Tensor) -> Tensor:
-        return self.attention.from_means(x.mean((2, 3))) if self.fast else self.attention(x)
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.fast:
+            return convolve_each(x, self.aggregation(self.attention(x)), self)
+        return self.convolve(x, self.attention.from_means(x.mean((2, 3))))
 
     def convolve(self, x: Tensor, gates: Tensor) -> Tensor:
         """The convolution by (N, num_kernels) gates."""
