@@ -60,12 +60,15 @@ def run_demo(
 
     Raises:
         ValueError: if a number is not positive.
+        FileNotFoundError: if this is not a checkout, which has the config.
         RuntimeError: if mim is not installed or a step fails.
     """
     if min(num_train, num_val, pictures) < 1:
         raise ValueError(
             f'num_train={num_train}, num_val={num_val} and pictures={pictures} must be positive'
         )
+    if not CONFIG.is_file():
+        raise FileNotFoundError(f'{CONFIG} not found: the demo runs in a checkout of mmpose_attn')
     start = time.perf_counter()
     out = Path(out_dir)
     data, work = out / 'data', out / 'train'

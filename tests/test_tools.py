@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from mmpose_attn import demo
 from tests.helpers import ROOT
 
 HRNET = ROOT / 'configs' / 'hrnet_w32_coco_256x192.py'
@@ -50,3 +51,10 @@ def test_bad_arguments(command, message, tmp_path, monkeypatch, capsys):
     assert last.startswith(f'{tool}.py: error: ') and message in last
     left = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob('*.*')}
     assert left == {name: text for name, text in FILES.items() if name != 'full/a'}
+
+
+def test_demo_outside_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, 'CONFIG', tmp_path / 'gone.py')
+    with pytest.raises(FileNotFoundError, match=r'gone\.py not found: the demo runs in a checkout'):
+        demo.run_demo(tmp_path / 'out', 1, 1, 1)
+    assert not (tmp_path / 'out').exists()
