@@ -87,8 +87,12 @@ setup(
     ],
     packages=find_packages(include=['mmpose_attn*']),
     python_requires='>=3.10',
-    install_requires=['numpy>=1.22', 'scipy>=1.8'],
-    extras_require={'mim': MIM_REQUIRES, 'test': ['pytest>=8', 'pytest-xdist>=3.6']},
+    install_requires=['numpy>=1.22', 'rich>=10.7', 'scipy>=1.8'],
+    extras_require={
+        'mim': MIM_REQUIRES,
+        'test': ['pytest>=8', 'pytest-xdist>=3.6'],
+        'tools': ['seaborn>=0.12'],
+    },
     cmdclass={'build_py': BuildPyWithMim},
     zip_safe=False,
 )
