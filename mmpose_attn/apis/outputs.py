@@ -18,7 +18,8 @@ from .results import Frame, People, PoseResult
 
 PERSON = 1  # COCO's category
 _LEAST_SIDE = 320  # pixels of a drawn picture: smaller ones are enlarged, to be legible
-_VIDEO_CODEC = 'mp4v'
+# What OpenCV's wheels can write: the first everybody's players read, the second browsers as well.
+_VIDEO_CODECS = {'.mp4': 'mp4v', '.webm': 'VP80'}
 
 
 @contextmanager
@@ -269,11 +270,12 @@ class Drawings:
     """Drawn pictures and videos in a folder; each appears when it is complete.
 
     Args:
-        folder: gets a file for every source; a video becomes an mp4.
+        folder: gets a file for every source.
+        video: what a video becomes, ``'.mp4'`` or, slower, ``'.webm'`` for browsers.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, video: str = '.mp4') -> None:
+        self.folder, self._video = folder, video
         self._writer: cv2.VideoWriter | None = None
 
     def add(self, frame: Frame, picture: np.ndarray) -> None:
@@ -294,12 +296,12 @@ class Drawings:
             return
         if self._writer is None:
             path = self.folder / frame.source
-            if path.suffix.lower() != '.mp4':
-                path = path.with_name(f'{path.name}.mp4')
+            if path.suffix.lower() != self._video:
+                path = path.with_name(f'{path.name}{self._video}')
             path.parent.mkdir(parents=True, exist_ok=True)
             self._path, self._partial = path, path.with_name(f'.partial_{path.name}')
             self._size = picture.shape[1::-1]
-            codec = cv2.VideoWriter_fourcc(*_VIDEO_CODEC)
+            codec = cv2.VideoWriter_fourcc(*_VIDEO_CODECS[self._video])
             self._writer = cv2.VideoWriter(str(self._partial), codec, frame.fps, self._size)
             if not self._writer.isOpened():
                 raise OSError(f'video {path} cannot be written: no encoder, or no space')
