@@ -40,6 +40,8 @@ def serve(
     """
     # no telemetry and no question for new versions
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
+    # Gradio calls itself, which no proxy can do for it
+    os.environ['no_proxy'] = f'{os.environ.get("no_proxy", "")},localhost,127.0.0.1,{host}'
     try:
         from .page import build_page, launch
     except ModuleNotFoundError as error:

@@ -72,14 +72,16 @@ def build_page(service: PoseService, examples: Sequence[Path] = ()) -> gr.Blocks
                     run = gr.Button('Find people', variant='primary', elem_id='run')
                     stop = gr.Button('Stop', interactive=False, elem_id='stop', min_width=80)
                 if examples:
+                    gr.Markdown('Examples')
                     gallery = gr.Gallery(
                         [
                             (shrunk(first_frame(path), 240)[..., ::-1], path.name)
                             for path in examples
                         ],
-                        label='Examples',
-                        columns=3,
-                        height=220,
+                        columns=2,
+                        height=260,
+                        show_label=False,
+                        container=False,
                         allow_preview=False,
                         interactive=False,
                         buttons=[],
@@ -89,15 +91,15 @@ def build_page(service: PoseService, examples: Sequence[Path] = ()) -> gr.Blocks
                 message = gr.HTML(_message(_WELCOME, 'waits'), elem_id='message')
                 with gr.Tab('Poses'):
                     picture = gr.Image(
-                        show_label=False, interactive=False, buttons=['fullscreen'], height=560
+                        show_label=False, interactive=False, buttons=['fullscreen'], height=480
                     )
                     video = gr.Video(
-                        show_label=False, interactive=False, visible=False, height=560, buttons=[]
+                        show_label=False, interactive=False, visible=False, height=480, buttons=[]
                     )
                 with gr.Row():
                     downloads = [
-                        gr.DownloadButton(label, visible=False, elem_id=f'download-{i}')
-                        for i, label in enumerate(('JSON (COCO)', 'CSV', 'Drawn'))
+                        gr.DownloadButton(label, visible=False, size='md', elem_id=f'download-{i}')
+                        for i, label in enumerate(('Results (COCO JSON)', 'Results (CSV)', 'Drawn'))
                     ]
         shown = [message, picture, video, *downloads]
         # what is quick does not stand in the queue

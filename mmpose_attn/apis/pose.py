@@ -2,6 +2,7 @@
 
 import copy
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -96,7 +97,9 @@ class PosePredictor:
         else:
             config = Config.fromfile(find_config(config, Path(mmpose.__path__[0], '.mim/configs')))
         config.merge_from_dict(cfg_options or {})
-        with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmpose'):
+        scope = config.get('default_scope') or 'mmpose'
+        # init_model has all warnings of the process shown from then on
+        with DefaultScope.overwrite_default_scope(scope), warnings.catch_warnings():
             self.model = init_model(config, None, device='cpu')
             self._pipeline = Compose(config.test_dataloader.dataset.pipeline)
         self.topdown = isinstance(self.model, TopdownPoseEstimator)
