@@ -123,9 +123,16 @@ class DynamicConv(nn.Module):
         """Nothing: the kernels keep their own initialisation inside a ``ConvModule``."""
 
     def forward(self, x: Tensor) -> Tensor:
+        gates = self.attention_maps(x)['kernels']
         if not self.fast:
-            return convolve_each(x, self.aggregation(self.attention(x)), self)
-        return self.convolve(x, self.attention.from_means(x.mean((2, 3))))
+            return convolve_each(x, self.aggregation(gates), self)
+        return self.convolve(x, gates)
+
+    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
+        """``kernels`` (N, num_kernels), the weights :math:`a_i` of the kernels."""
+        if not self.fast:
+            return dict(kernels=self.attention(x))
+        return dict(kernels=self.attention.from_means(x.mean((2, 3))))
 
     def convolve(self, x: Tensor, gates: Tensor) -> Tensor:
         """The convolution by (N, num_kernels) gates."""

@@ -58,5 +58,9 @@ class ECAAttention(BaseModule):
             nn.init.zeros_(self.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        return x * self.attention_maps(x)['channel'][:, :, None, None]
+
+    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
+        """``channel`` (N, C): ``x * channel[:, :, None, None]`` is the output."""
         gate = self.gate_scale * self.conv(x.mean((2, 3))[:, None]).sigmoid()
-        return x * gate.to(x.dtype)[:, 0, :, None, None]
+        return dict(channel=gate.to(x.dtype)[:, 0])

@@ -54,7 +54,11 @@ class SEAttention(BaseModule):
                 nn.init.zeros_(self.fc2.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        return x * self.attention_maps(x)['channel'][:, :, None, None]
+
+    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
+        """``channel`` (N, C): ``x * channel[:, :, None, None]`` is the output."""
         gate = self.fc2(self.relu(self.fc1(x.mean((2, 3))))).sigmoid()
         if self.gate_scale != 1.0:
             gate = gate * self.gate_scale
-        return x * gate.to(x.dtype)[:, :, None, None]
+        return dict(channel=gate.to(x.dtype))
