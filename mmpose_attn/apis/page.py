@@ -14,12 +14,16 @@ from .service import Outcome, PoseService, failure, first_frame, shrunk
 _UPLOAD = '1gb'  # the largest that is taken
 _WAITING = 20  # jobs; who comes then is told so
 _WELCOME = 'Drop a picture or a video, then press Find people.'
+_NO_MAPS = '<p>They appear here after a network with attention modules has run.</p>'
+_DOWNLOADS = 'COCO JSON', 'CSV', 'Drawn', 'Attention maps'
 _PROGRESS = gr.Progress()
 _STYLE = """
 .message {padding: 0.6em 0.9em; border-radius: 6px; border-left: 4px solid #4a9d5b;
           background: var(--background-fill-secondary); color: var(--body-text-color)}
 .message.failed {border-color: #d04437}
 .message.waits {border-color: #888}
+#model input, #detector input {text-overflow: ellipsis}
+iframe {width: 100%; height: 600px; border: 0; background: white}
 """
 
 
@@ -96,16 +100,18 @@ def build_page(service: PoseService, examples: Sequence[Path] = ()) -> gr.Blocks
                     video = gr.Video(
                         show_label=False, interactive=False, visible=False, height=480, buttons=[]
                     )
+                with gr.Tab('Attention maps'):
+                    attention = gr.HTML(_NO_MAPS, elem_id='attention')
                 with gr.Row():
                     downloads = [
                         gr.DownloadButton(label, visible=False, size='md', elem_id=f'download-{i}')
-                        for i, label in enumerate(('Results (COCO JSON)', 'Results (CSV)', 'Drawn'))
+                        for i, label in enumerate(_DOWNLOADS)
                     ]
-        shown = [message, picture, video, *downloads]
+        shown = [message, picture, video, attention, *downloads]
         # what is quick does not stand in the queue
         quick = dict(queue=False, show_progress='hidden', api_visibility='private')
         file.change(handlers.preview, file, shown, **quick)
-        run.click(handlers.begin, None, [run, stop], **quick).then(
+        run.click(handlers.begin, None, [run, stop, message], **quick).then(
             handlers.work,
             [file, model, detector, box, keypoint, track],
             shown,
@@ -141,11 +147,12 @@ class _Handlers:
 
     def begin(self, request: gr.Request) -> list:
         self._stops[request.session_hash] = threading.Event()
-        return [gr.Button(interactive=False), gr.Button(interactive=True)]
+        waits = _message('At work. Stop keeps what there is by then.', 'waits')
+        return [gr.update(interactive=False), gr.update(interactive=True), waits]
 
-    def stop(self, request: gr.Request) -> gr.Button:
+    def stop(self, request: gr.Request) -> dict:
         self.leave(request)
-        return gr.Button(interactive=False)
+        return gr.update(interactive=False)
 
     def leave(self, request: gr.Request) -> None:
         if request.session_hash in self._stops:
@@ -179,7 +186,7 @@ class _Handlers:
         return _show(outcome)
 
     def end(self) -> list:
-        return [gr.Button(interactive=True), gr.Button(interactive=False)]
+        return [gr.update(interactive=True), gr.update(interactive=False)]
 
 
 def _message(text: str, kind: str) -> str:
@@ -187,14 +194,20 @@ def _message(text: str, kind: str) -> str:
 
 
 def _show(outcome: Outcome, kind: str = '') -> list:
-    """Values for the message, the picture, the video and the downloads."""
-    picture = outcome.picture
-    downloads = [gr.DownloadButton(value=path, visible=True) for path in outcome.files] or [
-        gr.DownloadButton(visible=False)
-    ] * 3
+    """Values for the message, the picture, the video, the attention maps and the downloads."""
+    picture, maps = outcome.picture, _NO_MAPS
+    if outcome.attention is not None:
+        # a page of its own, which may do nothing but be looked at
+        contents = escape(outcome.attention.read_text(encoding='utf-8'))
+        maps = f'<iframe sandbox title="Attention maps" srcdoc="{contents}"></iframe>'
+    downloads = [gr.update(value=path, visible=True) for path in outcome.files]
+    downloads += [gr.update(visible=False)] * (len(_DOWNLOADS) - len(downloads))
     return [
         _message(outcome.message, kind or 'failed' * outcome.failed),
-        gr.Image(None if picture is None else picture[..., ::-1], visible=outcome.video is None),
-        gr.Video(outcome.video, visible=outcome.video is not None),
+        gr.update(
+            value=None if picture is None else picture[..., ::-1], visible=outcome.video is None
+        ),
+        gr.update(value=outcome.video, visible=outcome.video is not None),
+        maps,
         *downloads,
     ]

@@ -20,6 +20,8 @@ import numpy as np
 from PIL import Image
 
 from mmpose_attn.engine import CheckpointError
+from mmpose_attn.visualization.attention_drawing import draw_html
+from mmpose_attn.visualization.attention_maps import attention_sites, collect, prepare
 
 from .building import check_device, find_config
 from .detection import PersonDetector, whole_image
@@ -31,6 +33,7 @@ from .sources import Source, find_sources, read_frames
 WHOLE_IMAGE = 'none: the picture is one person'
 _MOST_PIXELS = 50_000_000  # of a picture; decoded and drawn it takes six bytes each
 _SHOWN_SIDE = 1600  # pixels of what a browser gets to see
+_MOST_SITES = 60  # attention modules that are drawn
 _KNOWN = (ValueError, OSError, CheckpointError)
 
 
@@ -43,13 +46,18 @@ class Outcome:
         failed: whether there is nothing else.
         picture: (H, W, 3) uint8, BGR, of a picture.
         video: a file that browsers play, of a video.
-        files: ``results.json``, ``results.csv`` and what was drawn.
+        attention: an HTML page that needs nothing else, with the attention maps
+            of the picture or of the first frame with somebody; of the person
+            with the best score, if the network is a top-down one. None of a
+            network without attention.
+        files: ``results.json``, ``results.csv``, what was drawn, and ``attention``.
     """
 
     message: str
     failed: bool = False
     picture: np.ndarray | None = None
     video: Path | None = None
+    attention: Path | None = None
     files: tuple[Path, ...] = ()
 
 
@@ -160,6 +168,7 @@ class PoseService:
         skeleton, names = predictor.meta['skeleton_links'], predictor.meta['keypoint_id2name']
         # results of a video without its images
         done: list[PoseResult] = []
+        shown: PoseResult | None = None
         drawings, picture = Drawings(job / 'drawn', '.webm'), None
         progress(0, source.count)
         stopped = False
@@ -169,6 +178,8 @@ class PoseService:
                     picture = draw_result(result, skeleton, keypoint_score)
                     drawn = picture if source.kind == 'image' else shrunk(picture)
                     drawings.add(result.frame, drawn)
+                    if shown is None or len(result.people) > len(shown.people) == 0:
+                        shown = result
                 done.append(replace(result, frame=replace(result.frame, image=None)))
                 progress(len(done), source.count)
                 if stop.is_set():
@@ -177,13 +188,16 @@ class PoseService:
         drawings.end_video()
         write_tables(job, done, [names[i] for i in range(predictor.joints)])
         message = _summary(source, done, time.perf_counter() - start, stopped)
-        if picture is None:
+        if shown is None:
             raise ValueError(message)
         (drawn,) = (job / 'drawn').iterdir()
-        files = job / 'results.json', job / 'results.csv', drawn
+        attention = _draw_attention(predictor, shown, job / 'attention.html')
+        files = [job / 'results.json', job / 'results.csv', drawn]
+        files += [attention] if attention else []
+        found = dict(attention=attention, files=tuple(files))
         if source.kind == 'video':
-            return Outcome(message, video=drawn, files=files)
-        return Outcome(message, picture=shrunk(picture), files=files)
+            return Outcome(message, video=drawn, **found)
+        return Outcome(message, picture=shrunk(picture), **found)
 
     def _build_predictor(self, name: str) -> PosePredictor:
         config, checkpoint = self._models[name]
@@ -278,6 +292,27 @@ def _summary(source: Source, results: Sequence[PoseResult], seconds: float, stop
     if skipped:
         message += f' {len(skipped)} frames were skipped: {skipped[0].name}, {skipped[0].error}.'
     return f'{message} {seconds:.1f} s.'
+
+
+def _draw_attention(predictor: PosePredictor, result: PoseResult, path: Path) -> Path | None:
+    model, people = predictor.model, result.people
+    if not attention_sites(model):
+        return None
+    boxes, notes = None, []
+    if predictor.topdown and len(people):
+        best = int(people.scores.argmax())
+        boxes = people.boxes[[best]]
+        notes.append(f'The person with the best score, {people.scores[best]:.2f}.')
+    seen = prepare(model, result.frame.image, boxes)
+    draw_html(
+        collect(model, seen),
+        seen.pictures[0],
+        path,
+        title=result.frame.name,
+        notes=notes,
+        limit=_MOST_SITES,
+    )
+    return path
 
 
 def _people(count: int) -> str:

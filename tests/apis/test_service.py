@@ -10,22 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mmpose_attn.apis import InferenceSession, PersonDetector, find_sources, read_frames, service
+from mmpose_attn.apis import InferenceSession, find_sources, read_frames, service
 from mmpose_attn.apis.service import WHOLE_IMAGE, PoseService, first_frame
-from tests.data_helpers import real_data
 from tests.inference_helpers import write_video
-
-
-@pytest.fixture(scope='module')
-def detector(tmp_path_factory):
-    """Name and weights: the real ones if they are there."""
-    try:
-        return 'yolox_nano', str(real_data('detector', 'yolox_nano_mmdet.pth'))
-    except pytest.skip.Exception:
-        path = tmp_path_factory.mktemp('detector') / 'yolox_nano.pth'
-        model = PersonDetector('yolox_nano', device='cpu').model
-        torch.save(dict(state_dict=model.state_dict()), path)
-        return 'yolox_nano', str(path)
 
 
 @pytest.fixture
@@ -62,7 +49,12 @@ def test_a_picture_gives_what_infer_gives(kind, make, networks, picture, tmp_pat
     assert results_of(outcome) == expected
     people = 'Nobody' if not expected else f'{len(expected)} p'
     assert outcome.message.startswith(people) and picture.name in outcome.message
-    assert [path.name for path in outcome.files] == ['results.json', 'results.csv', picture.name]
+    names = ['results.json', 'results.csv', picture.name]
+    if kind == 'bottomup':  # the network without a plugin has none
+        names.append('attention.html')
+        assert 'SEAttention' in outcome.attention.read_text()
+    assert [path.name for path in outcome.files] == names
+    assert outcome.attention == (outcome.files[3] if kind == 'bottomup' else None)
     drawn = tmp_path / 'out' / 'drawn' / picture.name
     assert outcome.files[2].read_bytes() == drawn.read_bytes()
     assert outcome.video is None and outcome.picture.shape == cv2.imread(str(drawn)).shape
@@ -162,7 +154,9 @@ def test_whatever_happens_the_next_job_runs(make, networks, picture, monkeypatch
     page = make()
     weights = torch.load(networks['topdown'][1])
     broken = page.folder.parent / 'broken.pth'
-    torch.save(dict(state_dict={k: v.reshape(-1)[:1] for k, v in weights['state_dict'].items()}), broken)
+    torch.save(
+        dict(state_dict={k: v.reshape(-1)[:1] for k, v in weights['state_dict'].items()}), broken
+    )
     page._models['tiny'] = networks['bottomup'][0], str(broken)
     outcome = page.run(picture, 'tiny')
     assert outcome.failed and 'no' in outcome.message and outcome.picture is None
