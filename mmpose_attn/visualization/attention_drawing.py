@@ -26,11 +26,12 @@ _BLUE = (180, 119, 31)
 _ARROWS = 14  # pixels between them
 _GAP = 18
 _DPI = 100
+_FEW = 24  # sites on a page whose groups are all open
 _LARGE = 12_000  # bytes of a PNG that becomes a JPEG on the page
 
-HINT = (
-    'Energy: root mean square over channels; before and after have one scale. '
-    'RMS ×: that of the output over that of the input.'
+HINTS = (
+    'Energy: root mean square over channels; before and after have one scale.',
+    'RMS ×: root mean square of the output over that of the input.',
 )
 
 
@@ -184,7 +185,7 @@ def _heading(maps: SiteMaps, image: int) -> str:
         words.append(maps.place)
     if maps.call:
         words.append(f'call {maps.call + 1}')
-    words.append(f'RMS × {float(maps.gain[image]):.3g}')
+    words.append(f'RMS × {float(maps.gain[image]):.3f}')
     return ' · '.join(words)
 
 
@@ -205,6 +206,12 @@ def _left_out(sites: Sequence[SiteMaps], shown: Sequence[SiteMaps]) -> list[str]
 
 
 # ------------------------------------------------------------------------------------------- PNG
+def _width(panel: Panel) -> int:
+    """Pixels of the picture, or of the words above and below it."""
+    words = max(len(panel.title), len(panel.left) + len(panel.right) + 2)
+    return max(panel.image.shape[1], 6 * words)
+
+
 def draw_png(
     sites: Sequence[SiteMaps],
     picture: np.ndarray,
@@ -233,8 +240,8 @@ def draw_png(
     shown = _checked(sites, limit)
     rows = [panels(maps, picture, image) for maps in shown]
     line = 17
-    head = [text for text in (title, *notes, *_left_out(sites, shown), HINT) if text]
-    widths = [sum(p.image.shape[1] + _GAP for p in row) + _GAP for row in rows]
+    head = [text for text in (title, *notes, *_left_out(sites, shown), *HINTS) if text]
+    widths = [sum(_width(panel) + _GAP for panel in row) + _GAP for row in rows]
     heights = [3 * line + max(p.image.shape[0] for p in row) + 2 * line for row in rows]
     width = max(*widths, 760)
     seen = cv2.resize(picture, _size(picture))
@@ -262,7 +269,7 @@ def draw_png(
             figure.figimage(panel.image[..., ::-1] / 255, x, height - top - deep)
             text(x, top + deep + 3, panel.left, 7.5)
             text(x + wide, top + deep + 3, panel.right, 7.5, ha='right')
-            x += wide + _GAP
+            x += _width(panel) + _GAP
         y += tall
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=_DPI)
@@ -306,12 +313,14 @@ def _page(sites, picture, image, title, notes, limit) -> Iterator[str]:
     yield f'</title><style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>'
     for note in (*notes, *_left_out(sites, shown)):
         yield f'<p class="note">{escape(note)}</p>'
-    yield f'<p>{escape(HINT)}.</p>{_picture(picture, "what the network saw")}'
+    yield f'<p>{escape(" ".join(HINTS))}</p>'
+    yield _picture(cv2.resize(picture, _size(picture)), 'what the network saw')
     groups: dict[str, list[SiteMaps]] = {}
     for maps in shown:
         groups.setdefault(_group(maps), []).append(maps)
     for i, (name, members) in enumerate(groups.items()):
-        yield f'<details{" open" if i == 0 else ""}><summary>{escape(name)}, {len(members)}'
+        opened = ' open' if i == 0 or len(shown) <= _FEW else ''
+        yield f'<details{opened}><summary>{escape(name)}, {len(members)}'
         yield ' sites</summary>' if len(members) > 1 else ' site</summary>'
         for maps in members:
             yield f'<h3>{escape(_heading(maps, image))}</h3>'
@@ -338,7 +347,7 @@ def _page(sites, picture, image, title, notes, limit) -> Iterator[str]:
                 for each in (maps.channel, maps.spatial)
             )
         )
-        cells = (maps.name, maps.kind, maps.place, *ranges, f'{float(maps.gain[image]):.3g}')
+        cells = (maps.name, maps.kind, maps.place, *ranges, f'{float(maps.gain[image]):.3f}')
         yield '<tr>' + ''.join(f'<td>{escape(cell)}</td>' for cell in cells) + '</tr>'
     yield '</table></details></body></html>\n'
 

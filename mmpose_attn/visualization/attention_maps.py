@@ -20,6 +20,7 @@ methods or by the functions that they call, so that what is shown is what is app
 """
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -119,8 +120,8 @@ def prepare(
     infos = [info]
     if not bottomup:
         boxes = [(0, 0, *image.shape[1::-1])] if boxes is None else boxes
-        rows = np.asarray(boxes, np.float32).reshape(len(boxes), -1)[:, :4]
-        if rows.shape[1:] != (4,) or not len(rows) or not (rows[:, 2:] > rows[:, :2]).all():
+        rows = np.asarray(boxes, np.float32)[..., :4]
+        if rows.shape != (len(boxes), 4) or not (rows[:, 2:] > rows[:, :2]).all():
             raise ValueError(f'boxes are rows x1 < x2, y1 < y2 in pixels, got {boxes}')
         infos = [dict(info, bbox=row[None], bbox_score=np.ones(1, np.float32)) for row in rows]
     with DefaultScope.overwrite_default_scope(model.cfg.get('default_scope') or 'mmpose'):
@@ -221,14 +222,15 @@ def record(model: nn.Module, sites: str = '*') -> Iterator[list[SiteMaps]]:
         raise ValueError(f'sites {sites!r} match none of {_shortened(list(places))}')
     recorder = _Recorder()
     shortcuts = [module for module in model.modules() if vars(module).get('fast') is True]
-    stance = getattr(torch.compiler, 'set_stance', None)
+    # nothing is compiled where this was never imported, and to import it takes seconds
+    compiled = 'torch._dynamo' in sys.modules and hasattr(torch.compiler, 'set_stance')
     handles = []
     try:
         for module in shortcuts:
             module.fast = False
         for name in chosen:
             handles += recorder.watch(name, places[name], model.get_submodule(name))
-        with nullcontext() if stance is None else stance('force_eager'):
+        with torch.compiler.set_stance('force_eager') if compiled else nullcontext():
             yield recorder.found
     finally:
         for handle in handles:

@@ -123,16 +123,17 @@ class DynamicConv(nn.Module):
         """Nothing: the kernels keep their own initialisation inside a ``ConvModule``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        gates = self.attention_maps(x)['kernels']
+        gates = self._gates(x)
         if not self.fast:
             return convolve_each(x, self.aggregation(gates), self)
         return self.convolve(x, gates)
 
     def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
         """``kernels`` (N, num_kernels), the weights :math:`a_i` of the kernels."""
-        if not self.fast:
-            return dict(kernels=self.attention(x))
-        return dict(kernels=self.attention.from_means(x.mean((2, 3))))
+        return dict(kernels=self._gates(x))
+
+    def _gates(self, x: Tensor) -> Tensor:
+        return self.attention.from_means(x.mean((2, 3))) if self.fast else self.attention(x)
 
     def convolve(self, x: Tensor, gates: Tensor) -> Tensor:
         """The convolution by (N, num_kernels) gates."""

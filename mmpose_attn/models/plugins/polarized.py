@@ -100,9 +100,9 @@ class PolarizedAttention(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         channel = self._channel_gates(x)
         if self.layout == 'parallel':
-            return x * (channel + self._spatial_gates(x))
-        x = x * channel
-        return x * self._spatial_gates(x)
+            return x * (channel + self._spatial_gates(x)).to(x.dtype)
+        x = x * channel.to(x.dtype)
+        return x * self._spatial_gates(x).to(x.dtype)
 
     def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
         """``channel`` (N, C), ``spatial`` and ``mask`` (N, 1, H, W).
@@ -112,7 +112,7 @@ class PolarizedAttention(BaseModule):
         pooled for the channel gates.
         """
         channel = self._channel_gates(x)
-        spatial = self._spatial_gates(x if self.layout == 'parallel' else x * channel)
+        spatial = self._spatial_gates(x if self.layout == 'parallel' else x * channel.to(x.dtype))
         mask = self._places(x).unflatten(-1, x.shape[2:])
         return dict(channel=channel.flatten(1), spatial=spatial, mask=mask)
 
@@ -123,17 +123,16 @@ class PolarizedAttention(BaseModule):
     def _channel_gates(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, 1, 1)"""
         pooled = x.flatten(2) @ self._places(x).transpose(1, 2)
-        return self._gates(self.conv_up(self.conv_v_right(pooled[..., None])), x)
+        return self._gates(self.conv_up(self.conv_v_right(pooled[..., None])))
 
     def _spatial_gates(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 1, H, W)"""
         parallel = self.layout == 'parallel'
-        logits = self._parallel_logits(x) if parallel else self._sequential_logits(x)
-        return self._gates(logits, x)
+        return self._gates(self._parallel_logits(x) if parallel else self._sequential_logits(x))
 
-    def _gates(self, logits: Tensor, x: Tensor) -> Tensor:
+    def _gates(self, logits: Tensor) -> Tensor:
         gates = logits.sigmoid()
-        return (gates if self.gate_scale == 1.0 else self.gate_scale * gates).to(x.dtype)
+        return gates if self.gate_scale == 1.0 else self.gate_scale * gates
 
     def _query(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 1, C // 2)"""
