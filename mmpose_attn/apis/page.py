@@ -93,6 +93,11 @@ def build_page(service: PoseService, examples: Sequence[Path] = ()) -> gr.Blocks
                     )
             with gr.Column(scale=3, min_width=480):
                 message = gr.HTML(_message(_WELCOME, 'waits'), elem_id='message')
+                with gr.Row():
+                    downloads = [
+                        gr.DownloadButton(label, visible=False, size='md', elem_id=f'download-{i}')
+                        for i, label in enumerate(_DOWNLOADS)
+                    ]
                 with gr.Tab('Poses'):
                     picture = gr.Image(
                         show_label=False, interactive=False, buttons=['fullscreen'], height=480
@@ -102,11 +107,6 @@ def build_page(service: PoseService, examples: Sequence[Path] = ()) -> gr.Blocks
                     )
                 with gr.Tab('Attention maps'):
                     attention = gr.HTML(_NO_MAPS, elem_id='attention')
-                with gr.Row():
-                    downloads = [
-                        gr.DownloadButton(label, visible=False, size='md', elem_id=f'download-{i}')
-                        for i, label in enumerate(_DOWNLOADS)
-                    ]
         shown = [message, picture, video, attention, *downloads]
         # what is quick does not stand in the queue
         quick = dict(queue=False, show_progress='hidden', api_visibility='private')
