@@ -59,7 +59,7 @@ def build_page(service: PoseService, examples: Sequence[Path] = ()) -> gr.Blocks
     with gr.Blocks(title='mmpose_attn', analytics_enabled=False, fill_width=True) as page:
         gr.Markdown('# People, their poses, and what attention does')
         with gr.Row():
-            with gr.Column(scale=1, min_width=300):
+            with gr.Column(scale=1, min_width=340):
                 file = gr.File(label='Picture or video', elem_id='file', height=140)
                 model = gr.Dropdown(service.models, label='Pose network', elem_id='model')
                 detector = gr.Dropdown(

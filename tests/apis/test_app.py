@@ -4,6 +4,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import signal
 import socket
 import subprocess
@@ -34,7 +35,7 @@ FLAGS = [
     '--disable-component-update',
     '--disable-sync',
 ]
-SECONDS = 30_000  # milliseconds until a test gives up; what it waits for takes one or two
+SECONDS = 120_000  # milliseconds until a test gives up; what it waits for takes one or two
 
 # The tool in a process that says when it wants to reach another machine, and cannot.
 ALONE = """
@@ -81,6 +82,18 @@ def test_bad_arguments(networks, tmp_path):
         serve(**good, port=taken.getsockname()[1])
     with pytest.raises(FileNotFoundError, match='checkpoint not found: gone.pth'):
         serve(good['config'][:1], ['gone.pth'], port=0)
+
+
+def test_the_documented_command_is_understood(monkeypatch):
+    page = (ROOT / 'docs' / 'app.md').read_text()
+    (command,) = re.findall(r'python (tools/app\.py .*)', page.replace('\\\n', ' '))
+    monkeypatch.setattr(sys, 'argv', shlex.split(command))
+    args = runpy.run_path(str(TOOL))['parse_args']()[1]
+    assert len(args.config) == len(args.checkpoint) == 2
+    assert all((ROOT / config).is_file() for config in args.config)
+    for name in re.findall(r'`--([a-z-]+)', page):
+        assert name.replace('-', '_') in vars(args), name
+    assert args.host == '127.0.0.1' and f'http://{args.host}:{args.port}.' in page
 
 
 def test_without_gradio_one_line_says_what_to_do(monkeypatch, capsys):
