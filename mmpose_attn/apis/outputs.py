@@ -21,7 +21,8 @@ TABLES = ('results.json', 'results.csv', 'images.json')
 _LEAST_SIDE = 320  # pixels of a drawn picture: smaller ones are enlarged, to be legible
 _MOST_SIDE = 4096  # but not further than this
 _JPEG_SIDE = 65500  # pixels; what JPEG and WebP cannot hold is a PNG
-_VIDEO_CODEC = 'mp4v'
+# What OpenCV's wheels can write: the first everybody's players read, the second browsers as well.
+_VIDEO_CODECS = {'.mp4': 'mp4v', '.webm': 'VP80'}
 
 
 @contextmanager
@@ -280,17 +281,18 @@ class Drawings:
     """Drawn pictures and videos in a folder; each appears when it is complete.
 
     Args:
-        folder: gets a file for every source; a video becomes an mp4.
+        folder: gets a file for every source.
+        video: what a video becomes, ``'.mp4'`` or, slower, ``'.webm'`` for browsers.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, video: str = '.mp4') -> None:
+        self.folder, self._video = folder, video
         self._writer: cv2.VideoWriter | None = None
 
     def path(self, source: str, video: bool) -> Path:
         """The file that a picture or video is drawn to."""
         path = self.folder / source
-        kept = ('.mp4',) if video else ('.jpg', '.jpeg', '.png')
+        kept = (self._video,) if video else ('.jpg', '.jpeg', '.png')
         if path.suffix.lower() in kept:
             return path
         return path.with_name(f'{path.name}{kept[0]}')
@@ -313,7 +315,7 @@ class Drawings:
         if self._writer is None:
             self._path, self._partial = path, path.with_name(f'.partial_{path.name}')
             self._size, self._frames = picture.shape[1::-1], 0
-            codec = cv2.VideoWriter_fourcc(*_VIDEO_CODEC)
+            codec = cv2.VideoWriter_fourcc(*_VIDEO_CODECS[self._video])
             self._writer = cv2.VideoWriter(str(self._partial), codec, frame.fps, self._size)
             if not self._writer.isOpened():
                 raise OSError(f'video {path} cannot be written: no encoder, or no space')

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -70,6 +71,10 @@ class PosePredictor:
         flip_test: also predict the mirror image; None leaves it to the config.
         cfg_options: changes of the config, ``{'model.test_cfg.flip_test': True}``.
 
+    Attributes:
+        topdown: whether people come from boxes.
+        boxes: as above, None of a bottom-up network; may be exchanged between calls.
+
     Raises:
         FileNotFoundError: no such config or checkpoint.
         ValueError: an argument or the checkpoint does not fit.
@@ -97,7 +102,12 @@ class PosePredictor:
             with naming(path):
                 config = Config.fromfile(path)
         scope = config.get('default_scope') or 'mmpose'
-        with naming(config), DefaultScope.overwrite_default_scope(scope):
+        # init_model has all warnings of the process shown from then on
+        with (
+            naming(config),
+            DefaultScope.overwrite_default_scope(scope),
+            warnings.catch_warnings(),
+        ):
             config.merge_from_dict(cfg_options or {})
             self.model = init_model(config, None, device='cpu')
             self._pipeline = Compose(config.test_dataloader.dataset.pipeline)
@@ -118,7 +128,7 @@ class PosePredictor:
             self.model.head.forward = _in_float32(self.model.head.forward)
         self.model.to(self.device)
         self.batch, self.amp = batch, amp
-        self._boxes = (boxes or whole_image) if self.topdown else None
+        self.boxes = (boxes or whole_image) if self.topdown else None
         self._rank = _ranking(config, self.topdown)
 
     @property
@@ -154,8 +164,8 @@ class PosePredictor:
         """
         sources = find_sources(inputs, ann_file, stdin)
         ids = [source.image_id for source in sources if source.image_id is not None]
-        if isinstance(self._boxes, GivenBoxes) and ids:
-            self._boxes.check(ids)
+        if isinstance(self.boxes, GivenBoxes) and ids:
+            self.boxes.check(ids)
         results = (result for chunk in self.chunks(read_frames(sources)) for result in chunk)
         return follow(results, self.meta.get('sigmas'), smooth) if track or smooth else results
 
@@ -201,7 +211,7 @@ class PosePredictor:
         return results
 
     def _samples(self, frames: Sequence[Frame]) -> Iterator[tuple[int, dict]]:
-        boxes = self._boxes(frames) if self.topdown and frames else [None] * len(frames)
+        boxes = self.boxes(frames) if self.topdown and frames else [None] * len(frames)
         for i, (frame, rows) in enumerate(zip(frames, boxes, strict=True)):
             info = dict(self.meta, img=frame.image, img_id=frame.image_id, img_path=frame.name)
             if rows is None:
