@@ -90,8 +90,17 @@ class PosePredictor:
         if isinstance(config, Config):
             config = copy.deepcopy(config)
         else:
-            config = Config.fromfile(find_config(config, Path(mmpose.__path__[0], '.mim/configs')))
+            path = find_config(config, Path(mmpose.__path__[0], '.mim/configs'))
+            try:
+                config = Config.fromfile(path)
+            except SyntaxError as error:
+                raise ValueError(f'{path} is not valid Python: {error}') from error
         config.merge_from_dict(cfg_options or {})
+        if 'model' not in config or 'test_dataloader' not in config:
+            raise ValueError(
+                f'{config.filename} is no config of a pose network: '
+                'it needs model and test_dataloader'
+            )
         with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmpose'):
             self.model = init_model(config, None, device='cpu')
             self._pipeline = Compose(config.test_dataloader.dataset.pipeline)
