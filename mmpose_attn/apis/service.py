@@ -270,7 +270,8 @@ def shrunk(image: np.ndarray, side: int = _SHOWN_SIDE) -> np.ndarray:
     factor = side / max(image.shape[:2])
     if factor >= 1:
         return image
-    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    size = [max(1, round(factor * length)) for length in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _summary(source: Source, results: Sequence[PoseResult], seconds: float, stopped: bool) -> str:

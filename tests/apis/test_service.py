@@ -6,6 +6,7 @@ import threading
 import time
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -148,6 +149,13 @@ def test_what_is_wrong_with_a_file_is_said(kind, message, make, picture, tmp_pat
     with pytest.raises((ValueError, OSError)):
         first_frame(path)
     assert not page.run(picture, 'topdown').failed
+
+
+def test_a_strip_is_not_enlarged(make, tmp_path):
+    path = tmp_path / 'strip.png'
+    cv2.imwrite(str(path), np.zeros((2, 5000, 3), np.uint8))
+    outcome = make(['topdown']).run(path, 'topdown')
+    assert not outcome.failed and outcome.picture.shape == (1, 1600, 3)
 
 
 def test_whatever_happens_the_next_job_runs(make, networks, picture, monkeypatch, capsys):
