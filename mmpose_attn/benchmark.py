@@ -26,13 +26,19 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .codecs import HigherHRNetCodec, group_by_tags
-from .models import AttnHRNet, BatchedAssociativeEmbeddingLoss, DEHRNet, HigherHRNetHead
+from .models import (
+    AttnHRNet,
+    BatchedAssociativeEmbeddingLoss,
+    DEHRNet,
+    DiteHRNet,
+    HigherHRNetHead,
+)
 
 NUM_JOINTS = 17
 JOINT_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 TOLERANCE = 1e-3  # pixels
-PARTS = ('decode', 'loss', 'encode', 'attention', 'flip')
-DEFAULT_PARTS = PARTS[:4]
+PARTS = ('decode', 'loss', 'encode', 'attention', 'dite', 'flip')
+DEFAULT_PARTS = PARTS[:5]
 
 
 @dataclass(frozen=True)
@@ -373,6 +379,97 @@ def _attention_rows(width: int, size: tuple[int, int], repeat: int, device: str)
         )
 
 
+# ----------------------------------------------------------------------------------------- dite
+def _dite_extra(width: int, modules: Sequence[int]) -> dict:
+    return dict(
+        stem=dict(stem_channels=32, out_channels=32),
+        num_stages=3,
+        stages_spec=dict(
+            num_modules=modules,
+            num_branches=(2, 3, 4),
+            num_blocks=(2, 2, 2),
+            reduce_ratios=(8, 8, 8),
+            num_channels=[[width * 2**branch for branch in range(count)] for count in (2, 3, 4)],
+        ),
+        with_head=True,
+    )
+
+
+def _stored(step: Callable[[], Any]) -> float:
+    """Megabytes that autograd keeps for the backward pass, every storage once."""
+    sizes = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = step()  # as long as it lives no address is used twice
+    del out
+    return sum(sizes.values()) / 1e6
+
+
+def _dite_rows(
+    width: int,
+    modules: Sequence[int],
+    size: tuple[int, int],
+    batches: Sequence[int],
+    hrnet_width: int,
+    repeat: int,
+    device: str,
+) -> Iterator[Row]:
+    """The authors' arithmetic against the short one, one image and a training step."""
+    extra = _dite_extra(width, modules)
+    plain, short = (DiteHRNet(extra, fast=fast).to(device) for fast in (False, True))
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            if parameter.ndim > 1:  # the initial 0.001 would hide every difference
+                torch.nn.init.kaiming_normal_(parameter)
+    short.load_state_dict(plain.state_dict())
+    plain.eval(), short.eval()
+    fused = short.fuse_for_inference()
+    hrnet = HRNet(_hrnet_extra(hrnet_width)).to(device)
+    hrnet.eval()
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 3, *size[::-1], generator=generator).to(device)
+    name = f'dite {width} wide, modules {tuple(modules)}, {size[0]}x{size[1]}'
+
+    @torch.no_grad()
+    def run(network: torch.nn.Module) -> Tensor:
+        return network(image)[0]
+
+    for kind, theirs, ours in (
+        ('short form', plain, short),
+        ('fused', plain, fused),
+        (f'HRNet-W{hrnet_width}, then fused', hrnet, fused),
+    ):
+        note = 'another network'
+        if theirs is plain:
+            difference = float((run(theirs) - run(ours)).abs().max() / run(theirs).abs().max())
+            if difference > 1e-4:
+                raise RuntimeError(f'the {kind} differs from the plain one by {difference:.2g}')
+            note = f'outputs within {difference:.1g} of the largest'
+        pair = interleave(lambda: run(theirs), lambda: run(ours), repeat, device)  # noqa: B023
+        yield Row(f'{name}, one image: {kind}', *pair, note)
+
+    plain.train(), short.train()
+    for batch in batches:
+        images = torch.randn(batch, 3, *size[::-1], generator=generator).to(device)
+
+        def step(network: torch.nn.Module) -> None:
+            network.zero_grad()
+            network(images)[0].square().mean().backward()  # noqa: B023
+
+        stored = [_stored(lambda: network(images)) for network in (plain, short)]  # noqa: B023
+        yield Row(
+            f'{name}, training step of {batch}',
+            *interleave(lambda: step(plain), lambda: step(short), max(2, repeat // 4), device),
+            f'kept for the backward pass: {stored[0]:.0f} MB, then {stored[1]:.0f} MB, '
+            f'{stored[1] / stored[0]:.2f}x',
+        )
+
+
 # ----------------------------------------------------------------------------------------- flip
 def _flip_rows(width: int, size: int, repeat: int, device: str) -> Iterator[Row]:
     head = HigherHRNetHead(width, NUM_JOINTS, deconv_out_channels=(width,))
@@ -408,8 +505,9 @@ def run(
     """Measure, row by row.
 
     Args:
-        parts: of :data:`PARTS`; ``'attention'`` compares HRNet without and with plugins, and
-            ``'flip'`` a whole network's flip test with itself.
+        parts: of :data:`PARTS`; ``'attention'`` compares HRNet without and with plugins,
+            ``'dite'`` Dite-HRNet's plain arithmetic with the short and the fused one, ``'flip'``
+            a whole network's flip test with itself.
         quick: tiny inputs and few repetitions: shows that it runs, not how fast.
         repeat: interleaved pairs per input; by default what takes some seconds a row.
         device: torch device of decoding, loss and network.
@@ -437,6 +535,11 @@ def run(
     if 'attention' in parts:
         width, image = (8, (64, 64)) if quick else (32, (192, 256))
         yield from _attention_rows(width, image, repeat or (2 if quick else 40), device)
+    if 'dite' in parts:
+        network = (
+            (8, (1, 1, 1), (64, 64), (2,), 8) if quick else (40, (2, 4, 2), (192, 256), (8,), 32)
+        )
+        yield from _dite_rows(*network, repeat or (2 if quick else 20), device)
     if 'flip' in parts:
         yield from _flip_rows(
             8 if quick else 32, size // (2 if quick else 1), repeat or (1 if quick else 7), device

@@ -85,7 +85,7 @@ class DiteStem(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = self.conv1(x).chunk(2, dim=1)
-        if self.fast and can_be_affine(self.conv1.norm, x):
+        if self.fast and can_be_affine(self.conv1.norm, first):
             halves = [
                 branch[2:](branch[1].after_norms(branch[0].conv(each), [branch[0].bn]))
                 for branch, each in ((self.branch1, first), (self.branch2, second))

@@ -86,7 +86,6 @@ def can_be_affine(norm: nn.Module, x: Tensor) -> bool:
         type(norm) is nn.BatchNorm2d
         and norm.momentum is not None
         and x.dtype in (torch.float32, torch.float64)
-        and not torch.is_autocast_enabled(x.device.type)
     )
 
 
