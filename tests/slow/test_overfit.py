@@ -57,7 +57,7 @@ test_dataloader = val_dataloader
 
 steps = {steps}
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=steps, val_interval=steps)
-optim_wrapper = dict(optimizer=dict(type='Adam', lr=4e-3))
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=4e-3))
 param_scheduler = [
     dict(type='LinearLR', begin=0, end=30, start_factor=0.05, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=0, end=steps, T_max=steps, by_epoch=False),
