@@ -4,6 +4,7 @@ Tensors are (H, W, N, C), see :mod:`..layers.rows`.
 """
 
 import copy
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -268,3 +269,19 @@ def fuse(network: nn.Module) -> nn.Module:
             for module in getattr(network, f'stage{stage}'):
                 module.layers = nn.Sequential(*map(FusedBlock, module.layers))
     return network.requires_grad_(False)
+
+
+def record(network: nn.Module, size: tuple[int, int], batch: int) -> nn.Module:
+    """Let a fused network run a TorchScript graph for images of one size and number."""
+    first = next(network.parameters())
+    channels = network.stem.conv1.conv.in_channels
+    image = first.new_zeros(batch, channels, *size[::-1])
+    with torch.no_grad(), warnings.catch_warnings():
+        # sizes become constants, as they should; and TorchScript is deprecated
+        warnings.simplefilter('ignore', torch.jit.TracerWarning)
+        warnings.simplefilter('ignore', DeprecationWarning)
+        graph = torch.jit.freeze(torch.jit.trace(network, image, check_trace=False))
+        for _ in range(3):  # the first runs optimise it
+            graph(image)
+    network.recorded = {(image.shape, image.dtype, image.device): graph}
+    return network

@@ -18,7 +18,7 @@ from mmpose_attn.engine.checkpoint import register_shape_check
 from ..layers import rows
 from ..layers.context_modeling import DenseContextModeling, GlobalContextModeling
 from ..layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg
-from .dite_fused import fuse, join
+from .dite_fused import fuse, join, record
 from .plugin_sites import PluginHost, PluginSite
 
 
@@ -374,6 +374,9 @@ class DiteHRNet(PluginHost, LiteHRNet):
                 f'{type(self).__name__} needs at least one image, whose height and width are '
                 f'multiples of {step}; got {tuple(x.shape)}'
             )
+        recorded = self.__dict__.get('recorded', {}).get((x.shape, x.dtype, x.device))
+        if recorded is not None:
+            return recorded(x)
         if self._can_be_short(x):
             return self._rows(x)
         x = [self.stem(x)]
@@ -416,11 +419,21 @@ class DiteHRNet(PluginHost, LiteHRNet):
         x = x if self.all_branches else x[:1]
         return tuple(each.permute(2, 3, 0, 1).contiguous() for each in x)
 
-    def fuse_for_inference(self) -> 'DiteHRNet':
+    def fuse_for_inference(
+        self, size: tuple[int, int] | None = None, batch: int = 1
+    ) -> 'DiteHRNet':
         """An equal network of fewer operations, for inference alone; this one stays as it is.
 
         Batch norms are folded into static and dynamic kernels, the convolutions of a branch
         become one, and the gates of all branches one product of matrices. Parameter names change:
         load a checkpoint first.
+
+        Args:
+            size: (width, height) in pixels of the usual images. For them the network is also
+                recorded (TorchScript, some seconds), which saves Python's share of the time; images
+                of another size or batch are computed as without it. A recorded network stays on its
+                device and cannot be pickled.
+            batch: how many images there usually are.
         """
-        return fuse(self)
+        fused = fuse(self)
+        return fused if size is None else record(fused, size, batch)

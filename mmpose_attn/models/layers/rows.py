@@ -65,10 +65,9 @@ def run(layers: nn.Module, x: Tensor) -> Tensor:
     if isinstance(layers, nn.BatchNorm2d):
         flat = x.view(1, -1, *x.shape[2:]).permute(0, 3, 1, 2)
         return layers(flat).permute(0, 2, 3, 1).view(x.shape)
-    children = list(layers.children())
-    if not children:
+    if not layers._modules:
         return layers(x)
-    for layer in children:
+    for layer in layers._modules.values():
         x = run(layer, x)
     return x
 
