@@ -5,6 +5,8 @@ innermost in memory, as the libraries' kernels for depthwise convolutions want t
 convolution is a product of matrices, and a gate of each sample's channels a row to multiply by.
 """
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -138,3 +140,15 @@ def masked_pool(x: Tensor, mask: Tensor, size: tuple[int, int], pooling: str) ->
 def interleave(x: Tensor, y: Tensor) -> Tensor:
     """Two (H, W, N, C) -> (H, W, N, 2 C), their channels in turn."""
     return torch.stack((x, y), dim=4).flatten(3, 4)
+
+
+def join(
+    kept: Sequence[Tensor], changed: Sequence[Tensor], sites: Mapping[str, nn.ModuleList]
+) -> list[Tensor]:
+    """The halves of every branch's channels interleaved, with plugins."""
+    outs = []
+    for keep, change, inner, outer in zip(kept, changed, sites['after_context'], sites['block']):
+        change = to_rows(inner(from_rows(change))) if inner else change
+        out = interleave(keep, change)
+        outs.append(to_rows(outer(from_rows(out))) if outer else out)
+    return outs
