@@ -403,6 +403,7 @@ class DiteHRNet(PluginHost, LiteHRNet):
         norm = self.stem.conv1.norm
         return (
             self.fast
+            and x.device.type == 'cpu'
             and x.dtype in (torch.float32, torch.float64)
             and not torch.is_autocast_enabled(x.device.type)
             and (type(norm) is nn.Identity or (type(norm) is nn.BatchNorm2d and norm.momentum))
