@@ -68,7 +68,13 @@ class Gates(nn.Module):
         self.register_buffer('scale', scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, ins) -> (N, gates)"""
+        """(N, ins, H, W) -> (N, gates, H, W)"""
+        first, second = self.first, self.second
+        x = F.conv2d(x, first.weight[:, :, None, None], first.bias).relu_()
+        return F.conv2d(x, second.weight[:, :, None, None], second.bias).sigmoid_()
+
+    def rows(self, x: Tensor) -> Tensor:
+        """(..., ins) -> (..., gates)"""
         x = F.linear(x, self.first.weight, self.first.bias).relu_()
         x = F.linear(x, self.second.weight, self.second.bias).sigmoid_()
         return x if self.scale is None else x.mul_(self.scale)
@@ -118,8 +124,11 @@ class Kernels(nn.Module):
                 self.shift[:, None], kernels.view(batch, *self.shape[:2]), x.flatten(2)
             )
             return maps.unflatten(2, x.shape[2:])
+        kernels = kernels.view(-1, *self.shape[1:])
+        if batch == 1:
+            return F.conv2d(x, kernels, self.shift, stride, padding, 1, self.groups)
         x = x.reshape(1, -1, *x.shape[2:])
-        kernels, shift = kernels.view(-1, *self.shape[1:]), self.shift.repeat(batch)
+        shift = self.shift.repeat(batch)
         maps = F.conv2d(x, kernels, shift, stride, padding, 1, batch * self.groups)
         return maps.view(batch, -1, *maps.shape[2:])
 
@@ -196,7 +205,7 @@ class Contexts(nn.Module):
         ]
 
     def _gates(self, contexts: list[Tensor]) -> Sequence[Tensor]:
-        return self.gates(torch.cat(contexts, dim=1)).split(self.widths, dim=1)
+        return self.gates.rows(torch.cat(contexts, dim=1)).split(self.widths, dim=1)
 
 
 def enlarge(x: Tensor, like: Tensor) -> Tensor:
@@ -241,7 +250,7 @@ class FusedStem(nn.Module):
                 if isinstance(step, Contexts):
                     (half,) = step([half])
                 else:
-                    half = step(half, step.gates(half.mean((2, 3))) if step.dynamic else None)
+                    half = step(half, step.gates.rows(half.mean((2, 3))) if step.dynamic else None)
                     half = half.relu_() if step.relu else half
             halves.append(half)
         return interleave(*halves)
@@ -256,7 +265,9 @@ class FusedStem(nn.Module):
                 if isinstance(step, Contexts):
                     (half,) = step.rows([half])
                 else:
-                    half = step.rows(half, step.gates(half.mean((0, 1))) if step.dynamic else None)
+                    half = step.rows(
+                        half, step.gates.rows(half.mean((0, 1))) if step.dynamic else None
+                    )
                     half = half.relu_() if step.relu else half
             halves.append(half)
         return rows.interleave(*halves)
@@ -290,8 +301,7 @@ class FusedBlock(nn.Module):
             masked_pool(each, mask.weight.flatten(1) @ each.flatten(2), size, self.pooling)
             for each, mask in zip(changed, self.masks)
         ]
-        gates = self.attention(torch.cat([*pooled, changed[-1]], dim=1).permute(0, 2, 3, 1))
-        gates = gates.permute(0, 3, 1, 2).split(self.widths, dim=1)
+        gates = self.attention(torch.cat([*pooled, changed[-1]], dim=1)).split(self.widths, dim=1)
         changed = [each * enlarge(gate, each) for each, gate in zip(changed, gates)]
         gates = self._gates([each.mean((2, 3)) for each in changed])
         changed = [kernels(*args) for kernels, *args in zip(self.kernels, changed, gates)]
@@ -309,7 +319,7 @@ class FusedBlock(nn.Module):
             rows.masked_pool(each, F.linear(each, mask.weight.flatten(1)), size, self.pooling)
             for each, mask in zip(changed, self.masks)
         ]
-        gates = self.attention(torch.cat([*pooled, changed[-1]], dim=3))
+        gates = self.attention.rows(torch.cat([*pooled, changed[-1]], dim=3))
         gates = gates.split(self.widths, dim=3)
         changed = [rows.enlarged_product(*each) for each in zip(changed, gates)]
         gates = self._gates([each.mean((0, 1)) for each in changed])
@@ -321,7 +331,7 @@ class FusedBlock(nn.Module):
         if self.gates is None:
             return [None] * len(means)
         means = [each for each, kernels in zip(means, self.kernels) if kernels.dynamic]
-        gates = iter(self.gates(torch.cat(means, dim=1)).split(self.counts, dim=1))
+        gates = iter(self.gates.rows(torch.cat(means, dim=1)).split(self.counts, dim=1))
         return [next(gates) if kernels.dynamic else None for kernels in self.kernels]
 
 
@@ -335,6 +345,10 @@ def fuse(network: nn.Module) -> nn.Module:
         for stage in range(network.num_stages):
             for module in getattr(network, f'stage{stage}'):
                 module.layers = nn.Sequential(*map(FusedBlock, module.layers))
+                for row in (module.fuse_layers or ())[1:]:
+                    *_, last = (m for m in row[0].modules() if isinstance(m, nn.Conv2d))
+                    last.weight.mul_(2)
+                    last.bias.mul_(2)
     return network.requires_grad_(False)
 
 

@@ -208,7 +208,7 @@ class DiteModule(LiteHRModule):
         x = self.layers(x)
         if not self.with_fuse:
             return x
-        if isinstance(self.layers[0], FusedBlock):
+        if self.fused:
             return self._fuse_by_few(x, nn.Module.__call__, enlarged_sum)
         return self.fuse(x)
 
@@ -226,6 +226,11 @@ class DiteModule(LiteHRModule):
             x[0] = outs[0]
         return outs
 
+    @property
+    def fused(self) -> bool:
+        """Whether norms are folded, and branch 0's doubled terms into the ways down."""
+        return isinstance(self.layers[0], FusedBlock)
+
     def rows(self, x: list[Tensor]) -> list[Tensor]:
         """The same of (H, W, N, C)."""
         for block in self.layers:
@@ -239,7 +244,7 @@ class DiteModule(LiteHRModule):
         x, outs = list(x), []
         for i, row in enumerate(self.fuse_layers):
             out = x[0] if i == 0 else run(row[0], x[0])
-            weight = 2  # of what is in out
+            weight = 2 if i == 0 or not self.fused else 1  # of what is in out
             for j in range(1, i + 1):
                 term = x[j] if j == i else run(row[j], x[j])
                 out, weight = torch.add(term, out, alpha=weight), 1
