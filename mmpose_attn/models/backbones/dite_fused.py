@@ -108,6 +108,9 @@ class Kernels(nn.Module):
             else torch.cat(weights, dim=1)
         )
         self.register_buffer('table', table)
+        self.count = len(weights[0])
+        widths = [torch.ones(self.count, w.shape[1]) for w in weights]
+        self.register_buffer('channels', torch.block_diag(*widths).to(table.dtype))
         self.register_buffer('shift', torch.cat(shifts))
         stride = layers[-1].conv.stride
         self.stride = stride if isinstance(stride, int) else stride[0]
@@ -118,6 +121,16 @@ class Kernels(nn.Module):
         batch, stride, padding = len(x), self.stride, self.shape[-1] // 2
         if gates is None:
             return F.conv2d(x, self.table[0], self.shift, stride, padding, 1, self.groups)
+        if self.shape[-1] > 3:
+            # rather as many static convolutions as kernels: they become faster than a dynamic one
+            parts = []
+            for i in range(self.count):
+                gate = gates[:, i :: self.count] @ self.channels[i :: self.count]
+                kernel = self.table[i :: self.count].sum(0).view(self.shape)
+                shift = None if parts else self.shift
+                each = x * gate[:, :, None, None]
+                parts.append(F.conv2d(each, kernel, shift, stride, padding, 1, self.groups))
+            return sum(parts[1:], parts[0])
         kernels = gates @ self.table
         if self.groups == 1:
             maps = torch.baddbmm(
