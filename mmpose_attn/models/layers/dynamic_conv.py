@@ -123,6 +123,10 @@ class DynamicConv(nn.Module):
     def init_weights(self) -> None:
         """Nothing: the kernels keep their own initialisation inside a ``ConvModule``."""
 
+    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
+        r"""``kernels`` (N, num_kernels), the weights :math:`a_i(x)` of the kernels."""
+        return dict(kernels=self.attention(x))
+
     def forward(self, x: Tensor) -> Tensor:
         return convolve_each(x, self.aggregation(self.attention(x)), self)
 
