@@ -251,7 +251,7 @@ class DiteModule(LiteHRModule):
             # from the lowest resolution up, so that sums are small and the enlarged is added once
             below = None
             for j in reversed(range(i + 1, len(x))):
-                term = run(row[j][:2], x[j])
+                term = run(row[j][1], run(row[j][0], x[j]))
                 below = term if below is None else enlarged_sum(term, below)
             if below is not None:
                 out, weight = enlarged_sum(out, below, weight), 1

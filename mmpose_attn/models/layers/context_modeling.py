@@ -191,7 +191,7 @@ class GlobalContextModeling(BaseModule):
         context = shuffled(context * scale + shift)
         first, norm, _, second, _ = self.channel_attention
         hidden = F.linear(context, first.weight.flatten(1))
-        hidden = norm(hidden[:, :, None, None]).relu().flatten(1)
+        hidden = rows.norm(norm, hidden).relu()
         gates = F.linear(hidden, second.weight.flatten(1), second.bias).sigmoid()
 
         def gated() -> tuple[Tensor, Tensor]:

@@ -43,7 +43,7 @@ class KernelAttention(BaseModule):
     def from_means(self, means: Tensor) -> Tensor:
         """The same of (N, C) means, without convolutions of single pixels."""
         hidden = F.linear(means, self.conv1.weight.flatten(1))
-        hidden = self.bn(hidden[:, :, None, None]).relu().flatten(1)
+        hidden = rows.norm(self.bn, hidden).relu()
         return F.linear(hidden, self.conv2.weight.flatten(1), self.conv2.bias).sigmoid()
 
 

@@ -60,13 +60,24 @@ def conv(layer: nn.Conv2d, x: Tensor) -> Tensor:
     return depthwise(x, weight, bias, layer.stride[0])
 
 
+def norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """A batch norm of (N, C, ...), also of (N, C)."""
+    if layer.training:
+        layer.num_batches_tracked.add_(1)
+    mean, var, weight, bias = layer.running_mean, layer.running_var, layer.weight, layer.bias
+    return F.batch_norm(x, mean, var, weight, bias, layer.training, layer.momentum, layer.eps)
+
+
 def run(layers: nn.Module, x: Tensor) -> Tensor:
     """(Nested) sequences of plain convolutions, batch norms and activations, of (H, W, N, C)."""
     if isinstance(layers, nn.Conv2d):
         return conv(layers, x)
     if isinstance(layers, nn.BatchNorm2d):
-        flat = x.view(1, -1, *x.shape[2:]).permute(0, 3, 1, 2)
-        return layers(flat).permute(0, 2, 3, 1).view(x.shape)
+        return (
+            norm(layers, x.view(1, -1, *x.shape[2:]).permute(0, 3, 1, 2))
+            .permute(0, 2, 3, 1)
+            .view(x.shape)
+        )
     if not layers._modules:
         return layers(x)
     for layer in layers._modules.values():
