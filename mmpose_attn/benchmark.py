@@ -4,6 +4,7 @@ A figure is the ratio of the medians of both sides, so it does not depend on wha
 did for a moment, and every comparison first checks that both sides computed the same.
 """
 
+import copy
 import importlib.util
 import os
 import platform
@@ -477,14 +478,21 @@ def _dite_rows(
     def run(network: Callable[[Tensor], Sequence[Tensor]]) -> Tensor:
         return network(image)[0]
 
+    # a deep network of random weights enlarges rounding: all are compared with exact arithmetic
+    exact = run(lambda x: copy.deepcopy(plain).double()(x.double()))
+
+    def error(network: Callable[[Tensor], Sequence[Tensor]]) -> float:
+        return float((run(network) - exact).abs().max() / exact.abs().max())
+
     for kind, network in networks.items():
-        expected = run(plain)
-        difference = float((expected - run(network)).abs().max() / expected.abs().max())
-        if difference > 1e-4:
-            raise RuntimeError(f'the {kind} differs from the plain one by {difference:.2g}')
+        theirs, ours = error(plain), error(network)
+        if ours > max(1e-4, 3 * theirs):
+            raise RuntimeError(f'the {kind} is {ours:.2g} off, the plain one {theirs:.2g}')
         pair = interleave(lambda: run(plain), lambda: run(network), repeat, device)  # noqa: B023
         yield Row(
-            f'{name}, one image: {kind}', *pair, f'outputs within {difference:.1g} of the largest'
+            f'{name}, one image: {kind}',
+            *pair,
+            f'off by {ours:.1g} of the largest output for rounding, the plain one by {theirs:.1g}',
         )
     best = networks['fused for this size']
     yield Row(

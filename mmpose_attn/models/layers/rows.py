@@ -73,11 +73,8 @@ def run(layers: nn.Module, x: Tensor) -> Tensor:
     if isinstance(layers, nn.Conv2d):
         return conv(layers, x)
     if isinstance(layers, nn.BatchNorm2d):
-        return (
-            norm(layers, x.view(1, -1, *x.shape[2:]).permute(0, 3, 1, 2))
-            .permute(0, 2, 3, 1)
-            .view(x.shape)
-        )
+        out = norm(layers, x.view(1, -1, *x.shape[2:]).permute(0, 3, 1, 2))
+        return out.permute(0, 2, 3, 1).view(x.shape)
     if not layers._modules:
         return layers(x)
     for layer in layers._modules.values():
