@@ -14,7 +14,7 @@ from mmpose_attn.models.layers import (
 )
 from mmpose_attn.models.layers import rows as in_rows
 from mmpose_attn.models.layers.context_modeling import masked_pool
-from mmpose_attn.models.layers.rows import from_rows, to_rows
+from mmpose_attn.models.layers.rows import turned
 from tests.helpers import randomize
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')
@@ -55,8 +55,8 @@ def test_dynamic_conv(channels, out, kernel, stride, groups):
         expected = F.conv2d(sample[None], mixed, None, stride, kernel // 2, 1, groups)[0]
         torch.testing.assert_close(y, expected)
     if groups == channels or kernel == 1:
-        rows = layer.convolve_rows(to_rows(x), x.mean((2, 3)))
-        torch.testing.assert_close(from_rows(rows), ours)
+        rows = layer.convolve_rows(turned(x), x.mean((2, 3)))
+        torch.testing.assert_close(turned(rows), ours)
 
 
 def test_dynamic_conv_in_a_conv_module():
@@ -83,7 +83,7 @@ def test_dynamic_split_conv(kernels):
     for channel in range(8):
         place, group = divmod(channel, 2)
         torch.testing.assert_close(out[:, channel], parts[group][:, place])
-    raw = from_rows(layer.rows_without_norm(to_rows(x)))
+    raw = turned(layer.rows_without_norm(turned(x)))
     for index, conv in enumerate(layer.conv):
         norm = conv.bn(raw[:, 4 * index : 4 * index + 4])
         torch.testing.assert_close(norm, parts[index])
@@ -127,8 +127,8 @@ def test_masked_pool(pooling, size):
     ours = masked_pool(x[:, 2:], logits, size, pooling).numpy()
     expected = slow_pool(x[:, 2:], logits, size, pooling)
     np.testing.assert_allclose(ours, expected, rtol=1e-10)
-    ours = in_rows.masked_pool(to_rows(x)[..., 2:], to_rows(logits), size, pooling)
-    np.testing.assert_allclose(from_rows(ours), expected, rtol=1e-10)
+    ours = in_rows.masked_pool(turned(x)[..., 2:], turned(logits), size, pooling)
+    np.testing.assert_allclose(turned(ours), expected, rtol=1e-10)
 
 
 def test_poolings_differ_but_for_one_place():
@@ -151,7 +151,7 @@ def test_dense_context(rows):
     x = [tensor(2, 4, 4, 8), tensor(2, 8, 2, 4, seed=1)]
     pooled = slow_pool(x[0], layer.conv_mask[0](x[0]).detach(), (2, 4), 'spatial')
     gates = layer.channel_attention(torch.cat((torch.from_numpy(pooled), x[1]), dim=1))
-    outs = list(map(from_rows, layer.rows(list(map(to_rows, x))))) if rows else layer(x)
+    outs = list(map(turned, layer.rows(list(map(turned, x))))) if rows else layer(x)
     for out, each, gate in zip(outs, x, gates.split([4, 8], dim=1)):
         factor = each.shape[2] // 2
         expected = each * gate.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
@@ -168,15 +168,15 @@ def test_global_context():
 def test_enlarged():
     x, small = tensor(2, 3, 4, 6), tensor(2, 3, 2, 2, seed=1)
     up = small.repeat_interleave(2, 2).repeat_interleave(3, 3)
-    rows, small = to_rows(x), to_rows(small)
-    torch.testing.assert_close(from_rows(in_rows.enlarged_product(rows, small)), x * up)
-    torch.testing.assert_close(from_rows(in_rows.enlarged_sum(rows, small, 2)), 2 * x + up)
-    bilinear = F.interpolate(from_rows(small), size=(4, 6), mode='bilinear', align_corners=True)
-    torch.testing.assert_close(from_rows(in_rows.enlarge(small, (4, 6))), bilinear)
+    rows, small = turned(x), turned(small)
+    torch.testing.assert_close(turned(in_rows.enlarged_product(rows, small)), x * up)
+    torch.testing.assert_close(turned(in_rows.enlarged_sum(rows, small, 2)), 2 * x + up)
+    bilinear = F.interpolate(turned(small), size=(4, 6), mode='bilinear', align_corners=True)
+    torch.testing.assert_close(turned(in_rows.enlarge(small, (4, 6))), bilinear)
 
 
 @pytest.mark.parametrize('kernel, groups, stride', [(3, 4, 2), (5, 4, 1), (1, 1, 1)])
 def test_convolution_of_rows(kernel, groups, stride):
     x = tensor(3, 4, 6, 8)
     layer = torch.nn.Conv2d(4, 4, kernel, stride, kernel // 2, groups=groups).double()
-    torch.testing.assert_close(from_rows(in_rows.conv(layer, to_rows(x))), layer(x))
+    torch.testing.assert_close(turned(in_rows.conv(layer, turned(x))), layer(x))

@@ -295,11 +295,11 @@ def check_extra(extra: Mapping) -> None:
 class DiteHRNet(PluginHost, LiteHRNet):
     """Dite-HRNet, with the parameter names of the authors' released checkpoints.
 
-    It computes what the authors' code computes by fewer operations, in training as in evaluation
-    (:meth:`GlobalContextModeling.after_norms` says how); ``fast=False`` is the plain arithmetic.
-    Other norms than ``BN`` and half precision take the plain one where the short one needs BN's
-    statistics in full precision. What is the authors' code and not the paper is on the
-    documentation's page ``docs/dite_hrnet.md``.
+    On a CPU it computes what the authors' code computes by fewer operations and in another order of
+    dimensions, in training as in evaluation (:mod:`..layers.rows` and
+    :meth:`GlobalContextModeling.rows_after_norms` say how); ``fast=False`` is the plain arithmetic,
+    which other devices, other norms than ``BN`` and half precision always take. What is the
+    authors' code and not the paper is on the documentation's page ``docs/dite_hrnet.md``.
 
     Args:
         extra: the architecture, as for :class:`mmpose.models.LiteHRNet`, less ``module_type``;
@@ -431,7 +431,7 @@ class DiteHRNet(PluginHost, LiteHRNet):
                 outs.append(rows.run(layers, each))
             x = outs[::-1]
         x = x if self.all_branches else x[:1]
-        return tuple(each.permute(2, 3, 0, 1).contiguous() for each in x)
+        return tuple(map(rows.turned, x))
 
     def fuse_for_inference(
         self, size: tuple[int, int] | None = None, batch: int = 1

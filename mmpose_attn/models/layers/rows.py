@@ -12,13 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def to_rows(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (H, W, N, C)"""
-    return x.permute(2, 3, 0, 1).contiguous()
-
-
-def from_rows(x: Tensor) -> Tensor:
-    """(H, W, N, C) -> (N, C, H, W)"""
+def turned(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (H, W, N, C), and back."""
     return x.permute(2, 3, 0, 1).contiguous()
 
 
@@ -46,7 +41,7 @@ def depthwise(x: Tensor, kernels: Tensor, bias: Tensor | None = None, stride: in
 
 
 def conv(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A plain convolution, depthwise or 1x1, of (H, W, N, C)."""
+    """A plain convolution that keeps the size but for its stride, depthwise or 1x1."""
     weight, bias, batch = layer.weight, layer.bias, x.shape[2]
     if layer.groups == 1:
         return F.linear(x, weight.flatten(1), bias)
@@ -156,7 +151,7 @@ def join(
     """The halves of every branch's channels interleaved, with plugins."""
     outs = []
     for keep, change, inner, outer in zip(kept, changed, sites['after_context'], sites['block']):
-        change = to_rows(inner(from_rows(change))) if inner else change
+        change = turned(inner(turned(change))) if inner else change
         out = interleave(keep, change)
-        outs.append(to_rows(outer(from_rows(out))) if outer else out)
+        outs.append(turned(outer(turned(out))) if outer else out)
     return outs
