@@ -14,7 +14,7 @@ COMPAT := $(shell find compat -type f ! -path '*/build/*' ! -path '*.egg-info/*'
 # One thread a process: several tests run side by side.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help setup demo test test-slow ruff lint format bench clean
+.PHONY: help setup demo pictures test test-slow ruff lint format bench clean
 
 help: ## List the targets
 	@echo 'make TARGET [PYTHON=python3.11] [VENV=.venv] [JOBS=2] [ARGS="..."]'
@@ -36,6 +36,9 @@ $(STAMP): requirements.txt requirements-dev.txt setup.py pyproject.toml $(COMPAT
 
 demo: setup ## Generate data, train a small network on it and show what it finds
 	$(PY) tools/demo.py $(ARGS)
+
+pictures: demo ## Draw the docs' pictures anew with what the demo has trained
+	$(PY) tools/pictures.py --checkpoint "$$(cat demo_output/train/last_checkpoint)"
 
 test: setup ## Run the tests (all but the slow ones)
 	$(PYTEST) -m 'not slow' $(ARGS)

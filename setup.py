@@ -21,6 +21,9 @@ IGNORED = shutil.ignore_patterns('__pycache__', '*.py[cod]', '.*', '*~')
 # (mmcv, mmcv-lite, onedl-mmcv) that overwrite each other, and torch must stay what it is.
 MIM_REQUIRES = ['mmengine>=0.7.1,<1.0', 'mmcv>=2.0.0,<2.2', 'mmdet>=3.0.0,<3.4', 'mmpose>=1.3.0,<2']
 
+# 6.10 has the page load a script from far away; 6.20 is the first release that was tested.
+APP_REQUIRES = ['gradio>=6.20,<7']
+
 
 def read(name: str) -> str:
     path = ROOT / name
@@ -87,11 +90,13 @@ setup(
     ],
     packages=find_packages(include=['mmpose_attn*']),
     python_requires='>=3.10',
-    install_requires=['numpy>=1.22', 'scipy>=1.8'],
+    install_requires=['numpy>=1.22', 'rich>=10.7', 'scipy>=1.8'],
     extras_require={
+        'app': APP_REQUIRES,
         'mim': MIM_REQUIRES,
         'onnx': ['onnx>=1.17', 'onnxruntime>=1.20'],
         'test': ['pytest>=8', 'pytest-xdist>=3.6'],
+        'tools': ['seaborn>=0.12'],
     },
     cmdclass={'build_py': BuildPyWithMim},
     zip_safe=False,

@@ -12,10 +12,11 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope
 from mmpose.apis import MMPoseInferencer
 from mmpose.apis.inferencers import Pose2DInferencer
-from mmpose.registry import MODELS
+from mmpose.registry import DATASETS, MODELS
 from modelindex.load_model_index import load
 
 from tests.helpers import ROOT
+from tests.inference_helpers import save_weights
 
 INDEX = ROOT / 'model-index.yml'
 METAFILES = [ROOT / name for name in yaml.safe_load(INDEX.read_text())['Import']]
@@ -81,7 +82,9 @@ def test_entry(model):
         assert (part in metadata['Architecture']) == (word in words), part
     named = [name for word, name in COLLECTIONS.items() if word in words]
     assert model['In Collection'] == (named or ['HigherHRNet'])[-1]
-    if 'Weights' in model:
+    # MMEngine asks for the key even where the user brings weights
+    assert 'Weights' in model
+    if model['Weights']:
         assert re.fullmatch(re.escape(HOST) + WEIGHTS, model['Weights'])
 
 
@@ -92,7 +95,7 @@ def test_figures_are_published_and_say_where(model):
         assert result['Task'] == 'Body 2D Keypoint'
         assert result['Dataset'] == model['Metadata']['Training Data']
         assert result['Metrics'] and all(0.4 < v < 1 for v in result['Metrics'].values())
-    if 'Weights' in model:
+    if model['Weights']:
         # of several the last counts for mim: it has to belong to the weights
         assert model['Results'][-1]['Published From'].endswith('the weights of this entry)')
 
@@ -118,13 +121,40 @@ def test_mim_reads_the_index():
     assert sorted(crowdpose.index) == [name for name in CONFIGS if 'crowdpose' in name]
 
 
-@pytest.mark.parametrize('model', [m for m in MODELS_ if 'Weights' in m], ids=lambda m: m['Name'])
-def test_inferencer_finds_names_and_aliases(model):
+@every_model
+def test_inferencer_finds_names_and_aliases(model, monkeypatch):
+    monkeypatch.setattr(Pose2DInferencer, '_get_models_from_metafile', lambda _: iter(MODELS_))
     inferencer = object.__new__(Pose2DInferencer)
     inferencer.scope = 'mmpose_attn'
+    assert aliases(model)
     for name in (model['Name'], *aliases(model)):
         config, weights = inferencer._load_model_from_metafile(name)
         assert config.filename.endswith(model['Config']) and weights == model['Weights']
+        # what the inferencer asks of a config
+        assert config.data_mode in ('topdown', 'bottomup')
+        assert config.data_mode == 'bottomup' or DATASETS.get(config.dataset_type)
+
+
+def test_inferencer_reads_the_index():
+    names = [model['Name'] for model in Pose2DInferencer._get_models_from_metafile(str(ROOT))]
+    assert names == [model['Name'] for model in MODELS_]
+    assert Pose2DInferencer._get_repo_or_mim_dir('mmpose_attn') == str(ROOT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('given', [True, False])
+def test_inferencer_by_alias(given, tmp_path, mmpose_scope):
+    weights = {}
+    if given:
+        config = Config.fromfile(ROOT / 'configs' / 'higherhrnet_se_w32_coco_512.py')
+        torch.save(MODELS.build(config.model).state_dict(), tmp_path / 'weights.pth')
+        weights = dict(pose2d_weights=str(tmp_path / 'weights.pth'))
+    inferencer = MMPoseInferencer(
+        pose2d='higherhrnet-se_w32', scope='mmpose_attn', device='cpu', **weights
+    )
+    image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    result = next(inferencer(image, vis_out_dir=str(tmp_path / 'out'), kpt_thr=-1.0))
+    assert result['predictions'][0] and len(list((tmp_path / 'out').iterdir())) == 1
 
 
 def test_models_build_in_the_inferencers_scope():
@@ -137,9 +167,10 @@ def test_models_build_in_the_inferencers_scope():
 def test_inferencer_takes_a_config_and_weights(tmp_path, mmpose_scope):
     path = ROOT / 'configs' / 'demo_higherhrnet_se_synthetic_256.py'
     weights = tmp_path / 'weights.pth'
-    torch.save(MODELS.build(Config.fromfile(path).model).state_dict(), weights)
+    save_weights(path, weights)
     inferencer = MMPoseInferencer(pose2d=str(path), pose2d_weights=str(weights), device='cpu')
     image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
-    result = next(inferencer(image, return_vis=True))
+    result = next(inferencer(image, return_vis=True, kpt_thr=-1.0))
     assert len(result['predictions']) == 1
-    assert result['visualization'][0].shape == image.shape
+    drawn = result['visualization'][0]
+    assert drawn.shape == image.shape and (drawn != image[..., ::-1]).any()

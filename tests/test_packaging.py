@@ -87,7 +87,8 @@ def test_wheel_carries_exactly_the_package_and_mim_files(wheel):
         }
     expected = {name for name in expected if 'mmpose_attn/.mim/mmpose_attn' not in name}
     assert expected <= package
-    assert {'mmpose_attn/.mim/tools/train.py', 'mmpose_attn/.mim/tools/test.py'} <= package
+    tools = {f'mmpose_attn/.mim/tools/{name}.py' for name in ('train', 'test', 'publish_model')}
+    assert tools <= package
     for name in package:
         assert not name.endswith(('.pyc', '.swp', 'stale.py')), name
     assert any(name.endswith('LICENSE') for name in names)
@@ -103,6 +104,7 @@ def test_plain_install_requires_nothing_of_openmmlab(wheel):
     required = metadata.get_all('Requires-Dist')
     plain = [line for line in required if 'extra ==' not in line]
     assert not [line for line in plain if line.lower().startswith(OPENMMLAB)]
+    assert any(line.startswith('seaborn') and 'extra == "tools"' in line for line in required)
     mim = {line.split('<')[0].split('>')[0] for line in required if 'extra == "mim"' in line}
     assert mim == {'mmengine', 'mmcv', 'mmdet', 'mmpose'}
 
@@ -155,6 +157,21 @@ for config in configs:
     result = run('-W', 'ignore', '-c', code, cwd=tmp_path, PYTHONPATH=str(installed))
     assert result.returncode == 0, result.stderr
     assert Path(result.stdout.strip()) == installed / 'mmpose_attn'
+
+
+def test_the_inferencer_finds_models_in_the_wheel(installed, tmp_path):
+    code = """
+import mmpose_attn
+from mmpose.apis.inferencers import Pose2DInferencer
+inferencer = object.__new__(Pose2DInferencer)
+inferencer.scope = 'mmpose_attn'
+config, weights = inferencer._load_model_from_metafile('higherhrnet-se_w32')
+print(config.filename, weights)
+"""
+    result = run('-W', 'ignore', '-c', code, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert result.returncode == 0, result.stderr
+    config = installed / 'mmpose_attn' / '.mim' / 'configs' / 'higherhrnet_se_w32_coco_512.py'
+    assert result.stdout.split() == [str(config), 'None']
 
 
 @pytest.mark.parametrize(('name', 'option'), [('train', '--resume'), ('test', 'checkpoint')])

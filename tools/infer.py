@@ -3,15 +3,26 @@ JSON and CSV. Exit status: 0, 1 if a picture or frame had to be skipped, 2 for a
 argument, 130 after Ctrl-C."""
 
 import argparse
+import os
 import sys
+from pathlib import Path
 
+import cv2
 from mmengine.config import DictAction
 
 from mmpose_attn.apis import InferenceSession
 from mmpose_attn.engine import CheckpointError
 
 
-def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+def quiet_libraries() -> None:
+    """Leave it to the errors below to say what is wrong with a file; print any name."""
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    if hasattr(sys.stdout, 'reconfigure'):
+        sys.stdout.reconfigure(errors='backslashreplace')
+
+
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add(
@@ -60,16 +71,24 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     show('--show', action='store_true', help='show them in a window; q ends')
     add('--resume', action='store_true', help='go on where an earlier run into DIR ended')
     add('--overwrite', action='store_true', help='replace the results of an earlier run')
-    return parser, parser.parse_args()
+    return parser.parse_args()
 
 
 def main() -> int:
-    parser, args = parse_args()
+    quiet_libraries()
+    prog = Path(sys.argv[0]).name
     try:
-        session = InferenceSession(**vars(args))
+        session = InferenceSession(**vars(parse_args()))
     except (ValueError, OSError, CheckpointError) as error:
-        parser.exit(2, f'{parser.prog}: error: {error}\n')
-    summary = session.run()
+        print(f'{prog}: error: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    try:
+        summary = session.run()
+    except OSError as error:
+        print(f'{prog}: error: {error}; --resume goes on', file=sys.stderr)
+        return 2
     print(summary)
     return summary.exit_status
 

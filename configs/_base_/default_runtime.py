@@ -21,7 +21,7 @@ env_cfg = dict(
 
 # add dict(type='TensorboardVisBackend') or dict(type='WandbVisBackend') here
 vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(type='PoseLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+visualizer = dict(type='AttnPoseVisualizer', vis_backends=vis_backends, name='visualizer')
 
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True, num_digits=6)
 log_level = 'INFO'

@@ -2,30 +2,48 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmpose_attn.engine import check_shapes
+from mmpose_attn.engine import CheckpointError, check_shapes
 
 
 def check_device(device: str) -> str:
     """``'auto'`` becomes what there is; raises ValueError for a device that is not there."""
     if device == 'auto':
         return 'cuda' if torch.cuda.is_available() else 'cpu'
+    message = f"device is 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}"
     try:
         kind = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(f"device is 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}") from error
+        raise ValueError(message) from error
+    if kind.type not in ('cpu', 'cuda'):
+        raise ValueError(message)
     if kind.type == 'cuda' and (kind.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device {device!r}: torch sees {torch.cuda.device_count()} GPUs; 'auto' takes the CPU "
             'where there is none'
         )
     return device
+
+
+@contextmanager
+def naming(what: str | os.PathLike | Config) -> Iterator[None]:
+    """Whatever goes wrong with a config becomes a ValueError that names it."""
+    try:
+        yield
+    except Exception as error:
+        name = what.filename if isinstance(what, Config) else what
+        reason = ' '.join(str(error).split())
+        raise ValueError(
+            f'config {name or "(no file)"} cannot be used: {type(error).__name__}: {reason}'
+        ) from error
 
 
 def find_config(name: str | os.PathLike, folder: Path) -> Path:
@@ -55,7 +73,8 @@ def load_weights(model: nn.Module, checkpoint: str | os.PathLike) -> dict[str, A
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a tensor has another shape, or nothing is for this model.
+        ValueError: a tensor has another shape, nothing is for this model, or it is
+            no checkpoint.
     """
     # after the hooks with which a model renames the keys of published checkpoints
     hook = model._register_load_state_dict_pre_hook(
@@ -63,9 +82,14 @@ def load_weights(model: nn.Module, checkpoint: str | os.PathLike) -> dict[str, A
     )
     try:
         contents = load_checkpoint(model, os.fspath(checkpoint), map_location='cpu')
+    except CheckpointError:
+        raise
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(f'{checkpoint} is no checkpoint of a network ({error})') from error
     finally:
         hook.remove()
-    return contents.get('meta') or {}
+    meta = contents.get('meta')
+    return meta if isinstance(meta, dict) else {}
 
 
 def _shape(sample: dict) -> tuple:

@@ -18,7 +18,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpose.evaluation.functional import nms
 
-from .building import batches, check_device, find_config, load_weights
+from .building import batches, check_device, find_config, load_weights, naming
 from .results import Frame
 
 
@@ -80,18 +80,24 @@ class PersonDetector:
         if isinstance(config, Config):
             config = copy.deepcopy(config)
         else:
-            config = Config.fromfile(find_config(config, Path(mmdet.__path__[0], '.mim/configs')))
+            path = find_config(config, Path(mmdet.__path__[0], '.mim/configs'))
+            with naming(path):
+                config = Config.fromfile(path)
         scope = config.get('default_scope') or 'mmdet'
         # recorded: the warning that there is no checkpoint, which is loaded below
-        with DefaultScope.overwrite_default_scope(scope), warnings.catch_warnings(record=True):
+        with (
+            naming(config),
+            DefaultScope.overwrite_default_scope(scope),
+            warnings.catch_warnings(record=True),
+        ):
             self.model = init_detector(config, None, device='cpu')
             steps = get_test_pipeline_cfg(config)
             steps[0]['type'] = 'mmdet.LoadImageFromNDArray'
             self._pipeline = Compose(steps)
         if checkpoint is not None:
             meta = load_weights(self.model, checkpoint)
-            names = meta.get('dataset_meta', meta)
-            names = {key.lower(): value for key, value in names.items()}.get('classes')
+            names = meta.get('dataset_meta') or meta
+            names = {str(key).lower(): value for key, value in names.items()}.get('classes')
             if names is not None:
                 self.model.dataset_meta['classes'] = names
         self.model.to(device)
@@ -161,18 +167,20 @@ class GivenBoxes:
     ) -> None:
         _check_thresholds(score_thr, nms_thr)
         rows, labels = defaultdict(list), defaultdict(list)
+        number = None
         try:
             contents = json.loads(Path(path).read_text(encoding='utf-8'))
             if not isinstance(contents, list):
                 raise TypeError(f'{type(contents).__name__} is not a list')
-            for box in contents:
-                x, y, width, height = box['bbox'][:4]
-                rows[box['image_id']].append((x, y, width, height, box['score']))
-                labels[box['image_id']].append(box['category_id'])
-        except (LookupError, TypeError, ValueError) as error:
+            for number, box in enumerate(contents):  # noqa: B007 - named by the error
+                x, y, width, height = map(float, box['bbox'][:4])
+                rows[box['image_id']].append((x, y, width, height, float(box['score'])))
+                labels[box['image_id']].append(int(box['category_id']))
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
+            place = f'entry {number}: ' if number is not None else ''
             raise ValueError(
                 f'{path} is not a COCO detection file, a list of image_id, category_id, '
-                f'bbox [x, y, width, height] and score ({error!r})'
+                f'bbox [x, y, width, height] and score ({place}{error!r})'
             ) from error
         self.path = path
         self._boxes = {}

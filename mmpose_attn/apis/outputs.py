@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -17,16 +17,21 @@ from mmpose_attn.visualization import draw_people
 from .results import Frame, People, PoseResult
 
 PERSON = 1  # COCO's category
+TABLES = ('results.json', 'results.csv', 'images.json')
 _LEAST_SIDE = 320  # pixels of a drawn picture: smaller ones are enlarged, to be legible
-_VIDEO_CODEC = 'mp4v'
+_MOST_SIDE = 4096  # but not further than this
+_JPEG_SIDE = 65500  # pixels; what JPEG and WebP cannot hold is a PNG
+# What OpenCV's wheels can write: the first everybody's players read, the second browsers as well.
+_VIDEO_CODECS = {'.mp4': 'mp4v', '.webm': 'VP80'}
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """A text file that takes the place of ``path`` when it is complete."""
+def _replacing(path: Path, mode: str = 'w') -> Iterator[IO]:
+    """A file, of text by default, that takes the place of ``path`` when it is complete."""
     partial = path.with_name(f'.{path.name}.partial')
+    text = dict(encoding='utf-8', newline='') if mode == 'w' else {}
     try:
-        with open(partial, 'w', encoding='utf-8', newline='') as file:
+        with open(partial, mode, **text) as file:
             yield file
         os.replace(partial, path)
     finally:
@@ -68,9 +73,9 @@ class Journal:
         if resume and path.exists():
             size = self._read(settings)
             os.truncate(path, size)
-            self._file = path.open('a', encoding='utf-8')
+            self._file = path.open('ab', buffering=0)
         else:
-            self._file = path.open('w', encoding='utf-8')
+            self._file = path.open('wb', buffering=0)
             self._write(dict(journal=1, settings=settings), dict(end=0))
 
     def _read(self, settings: dict[str, Any]) -> int:
@@ -126,8 +131,14 @@ class Journal:
 
     def _write(self, *records: dict) -> None:
         lines = [json.dumps(record, separators=(',', ':')) + '\n' for record in records]
-        self._file.write(''.join(lines))
-        self._file.flush()
+        left = memoryview(''.join(lines).encode())
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            while left:  # a disk that fills takes a part
+                left = left[self._file.write(left) :]
+        except OSError:
+            self._file.truncate(end)
+            raise
 
     def replay(self, joints: int) -> Iterator[People]:
         """The people in the frames of the unfinished video."""
@@ -188,8 +199,8 @@ def write_tables(folder: Path, results: Iterable[PoseResult], names: Sequence[st
     head = ['image_id', 'frame', 'person', 'track_id', 'score', 'box_score', 'x1', 'y1', 'x2', 'y2']
     head += [f'{name}_{part}' for name in names for part in ('x', 'y', 'score')]
     with ExitStack() as stack:
-        paths = (folder / name for name in ('results.json', 'results.csv', 'images.json'))
-        people_file, csv_file, image_file = (stack.enter_context(_replacing(p)) for p in paths)
+        files = [stack.enter_context(_replacing(folder / name)) for name in TABLES]
+        people_file, csv_file, image_file = files
         table = csv.writer(csv_file, lineterminator='\n')
         table.writerow(head)
         people_file.write('[')
@@ -245,7 +256,8 @@ def draw_result(
         (H, W, 3) uint8; a small frame is enlarged by a whole factor.
     """
     image, people = result.frame.image, result.people
-    factor = -(-_LEAST_SIDE // min(image.shape[:2])) if min(image.shape[:2]) else 1
+    short, long = sorted(image.shape[:2])
+    factor = min(-(-_LEAST_SIDE // short), max(_MOST_SIDE // long, 1))
     if factor > 1:
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     ids = people.track_ids
@@ -269,12 +281,21 @@ class Drawings:
     """Drawn pictures and videos in a folder; each appears when it is complete.
 
     Args:
-        folder: gets a file for every source; a video becomes an mp4.
+        folder: gets a file for every source.
+        video: what a video becomes, ``'.mp4'`` or, slower, ``'.webm'`` for browsers.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, video: str = '.mp4') -> None:
+        self.folder, self._video = folder, video
         self._writer: cv2.VideoWriter | None = None
+
+    def path(self, source: str, video: bool) -> Path:
+        """The file that a picture or video is drawn to."""
+        path = self.folder / source
+        kept = (self._video,) if video else ('.jpg', '.jpeg', '.png')
+        if path.suffix.lower() in kept:
+            return path
+        return path.with_name(f'{path.name}{kept[0]}')
 
     def add(self, frame: Frame, picture: np.ndarray) -> None:
         """Write what was drawn of a frame.
@@ -282,34 +303,40 @@ class Drawings:
         Raises:
             OSError: it cannot be written.
         """
-        if frame.fps is None:
-            path = self.folder / frame.source
-            if path.suffix.lower() not in ('.jpg', '.jpeg', '.png'):
-                path = path.with_name(f'{path.name}.jpg')
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f'.partial_{path.name}')
-            if not cv2.imwrite(str(partial), picture):
-                raise OSError(f'{path} cannot be written: is the disk full?')
-            os.replace(partial, path)
+        video = frame.fps is not None
+        path = self.path(frame.source, video)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not video:
+            if max(picture.shape) > _JPEG_SIDE and path.suffix.lower() != '.png':
+                path = path.with_name(f'{path.name}.png')
+            with _replacing(path, 'wb') as file:
+                file.write(cv2.imencode(path.suffix, picture)[1])
             return
         if self._writer is None:
-            path = self.folder / frame.source
-            if path.suffix.lower() != '.mp4':
-                path = path.with_name(f'{path.name}.mp4')
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._path, self._partial = path, path.with_name(f'.partial_{path.name}')
-            self._size = picture.shape[1::-1]
-            codec = cv2.VideoWriter_fourcc(*_VIDEO_CODEC)
+            self._size, self._frames = picture.shape[1::-1], 0
+            codec = cv2.VideoWriter_fourcc(*_VIDEO_CODECS[self._video])
             self._writer = cv2.VideoWriter(str(self._partial), codec, frame.fps, self._size)
             if not self._writer.isOpened():
                 raise OSError(f'video {path} cannot be written: no encoder, or no space')
         if picture.shape[1::-1] != self._size:  # the writer would leave it out without a word
             picture = cv2.resize(picture, self._size)
         self._writer.write(picture)
+        self._frames += 1
 
     def end_video(self) -> None:
-        """Complete the video that is being written, if there is one."""
+        """Complete the video that is being written, if there is one.
+
+        Raises:
+            OSError: not all of it could be written, which OpenCV does not say.
+        """
         if self._writer is not None:
             self._writer.release()
             self._writer = None
+            written = cv2.VideoCapture(str(self._partial))
+            frames = int(written.get(cv2.CAP_PROP_FRAME_COUNT))
+            written.release()
+            if frames != self._frames:
+                self._partial.unlink(missing_ok=True)
+                raise OSError(f'video {self._path} could not be written: is the disk full?')
             os.replace(self._partial, self._path)

@@ -2,8 +2,10 @@
 
 import copy
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -18,7 +20,7 @@ from mmpose.evaluation.functional import oks_nms, soft_oks_nms
 from mmpose.models.pose_estimators import BottomupPoseEstimator, TopdownPoseEstimator
 from mmpose.structures import PoseDataSample
 
-from .building import batches, check_device, find_config, load_weights
+from .building import batches, check_device, find_config, load_weights, naming
 from .detection import GivenBoxes, whole_image
 from .results import Frame, People, PoseResult
 from .sources import Input, find_sources, read_frames
@@ -30,6 +32,8 @@ Boxes = Callable[[Sequence[Frame]], list[np.ndarray]]
 # A chunk of frames is decoded, detected and estimated together. It ends at so many pixels, so that
 # large pictures do not take memory by the batch.
 _CHUNK_PIXELS = 32e6
+# Bottom-up networks enlarge the short side to a fixed length, however long the other one becomes.
+_MOST_ASPECT = 16
 # What CocoMetric does unless a config says otherwise.
 _TOPDOWN_RANK = dict(score_mode='bbox_keypoint', keypoint_score_thr=0.2, nms_mode='oks_nms')
 _BOTTOMUP_RANK = dict(score_mode='bbox', keypoint_score_thr=0.2, nms_mode='none')
@@ -58,7 +62,7 @@ class PosePredictor:
         boxes: where a top-down network gets its boxes: a :class:`PersonDetector`,
             :class:`GivenBoxes`, or any function of frames that gives (N, 5)
             x1, y1, x2, y2, score for each. None takes every frame as one
-            person.
+            person. Boxes without size or outside the frame are left out.
         device: ``'auto'``, ``'cpu'``, ``'cuda'`` or ``'cuda:1'``.
         batch: people (top-down) or frames (bottom-up) that go through the
             network together.
@@ -66,6 +70,10 @@ class PosePredictor:
             CPU); decoding stays in float32.
         flip_test: also predict the mirror image; None leaves it to the config.
         cfg_options: changes of the config, ``{'model.test_cfg.flip_test': True}``.
+
+    Attributes:
+        topdown: whether people come from boxes.
+        boxes: as above, None of a bottom-up network; may be exchanged between calls.
 
     Raises:
         FileNotFoundError: no such config or checkpoint.
@@ -90,9 +98,17 @@ class PosePredictor:
         if isinstance(config, Config):
             config = copy.deepcopy(config)
         else:
-            config = Config.fromfile(find_config(config, Path(mmpose.__path__[0], '.mim/configs')))
-        config.merge_from_dict(cfg_options or {})
-        with DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmpose'):
+            path = find_config(config, Path(mmpose.__path__[0], '.mim/configs'))
+            with naming(path):
+                config = Config.fromfile(path)
+        scope = config.get('default_scope') or 'mmpose'
+        # init_model has all warnings of the process shown from then on
+        with (
+            naming(config),
+            DefaultScope.overwrite_default_scope(scope),
+            warnings.catch_warnings(),
+        ):
+            config.merge_from_dict(cfg_options or {})
             self.model = init_model(config, None, device='cpu')
             self._pipeline = Compose(config.test_dataloader.dataset.pipeline)
         self.topdown = isinstance(self.model, TopdownPoseEstimator)
@@ -112,7 +128,7 @@ class PosePredictor:
             self.model.head.forward = _in_float32(self.model.head.forward)
         self.model.to(self.device)
         self.batch, self.amp = batch, amp
-        self._boxes = (boxes or whole_image) if self.topdown else None
+        self.boxes = (boxes or whole_image) if self.topdown else None
         self._rank = _ranking(config, self.topdown)
 
     @property
@@ -148,8 +164,8 @@ class PosePredictor:
         """
         sources = find_sources(inputs, ann_file, stdin)
         ids = [source.image_id for source in sources if source.image_id is not None]
-        if isinstance(self._boxes, GivenBoxes) and ids:
-            self._boxes.check(ids)
+        if isinstance(self.boxes, GivenBoxes) and ids:
+            self.boxes.check(ids)
         results = (result for chunk in self.chunks(read_frames(sources)) for result in chunk)
         return follow(results, self.meta.get('sigmas'), smooth) if track or smooth else results
 
@@ -160,7 +176,7 @@ class PosePredictor:
         people (``recorded``) or an ``error`` are not computed.
         """
         with (
-            closing(overlap(_chunked(frames, self.batch))) as chunked,
+            closing(overlap(_chunked(map(self._checked, frames), self.batch))) as chunked,
             closing(overlap(map(self._results, chunked))) as results,
         ):
             yield from results
@@ -177,6 +193,13 @@ class PosePredictor:
                     found[i].append(result)
         return [self._people(samples) for samples in found]
 
+    def _checked(self, frame: Frame) -> Frame:
+        short, long = sorted(frame.size)
+        if self.topdown or frame.error is not None or long <= _MOST_ASPECT * short:
+            return frame
+        reason = f'{frame.size[0]}x{frame.size[1]} pixels are too narrow for a bottom-up network'
+        return replace(frame, image=None, error=reason)
+
     def _results(self, frames: list[Frame]) -> list[PoseResult]:
         fresh = [frame for frame in frames if frame.error is None and frame.recorded is None]
         people = iter(self.predict(fresh))
@@ -188,13 +211,13 @@ class PosePredictor:
         return results
 
     def _samples(self, frames: Sequence[Frame]) -> Iterator[tuple[int, dict]]:
-        boxes = self._boxes(frames) if self.topdown and frames else [None] * len(frames)
+        boxes = self.boxes(frames) if self.topdown and frames else [None] * len(frames)
         for i, (frame, rows) in enumerate(zip(frames, boxes, strict=True)):
             info = dict(self.meta, img=frame.image, img_id=frame.image_id, img_path=frame.name)
             if rows is None:
                 yield i, self._pipeline(info)
                 continue
-            for row in np.asarray(rows, np.float32):
+            for row in _visible(np.asarray(rows, np.float32), frame.size):
                 yield i, self._pipeline(dict(info, bbox=row[None, :4], bbox_score=row[4:]))
 
     def _people(self, samples: list[PoseDataSample]) -> People:
@@ -223,6 +246,12 @@ class PosePredictor:
             _scores(scores, box_scores, self._rank),
         ).rounded()
         return people.take(_survivors(people, areas, self.meta.get('sigmas'), self._rank))
+
+
+def _visible(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The (N, 5) boxes of which something is in the picture."""
+    low, high = boxes[:, :2], boxes[:, 2:4]
+    return boxes[(high > low).all(1) & (high > 0).all(1) & (low < size).all(1)]
 
 
 def _chunked(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:

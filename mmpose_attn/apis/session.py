@@ -1,10 +1,11 @@
 """One run of inference, from inputs to a folder of results."""
 
+import hashlib
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from .detection import GivenBoxes, PersonDetector
-from .outputs import Drawings, Journal, draw_result, write_tables
+from .outputs import TABLES, Drawings, Journal, draw_result, write_tables
 from .pose import PosePredictor
 from .results import Frame, PoseResult
 from .sources import Input, find_sources, read_frames
@@ -56,7 +57,8 @@ class Summary:
         ]
         if self.skipped:
             lines.append(f'Skipped {len(self.skipped)}:')
-            lines.extend(f'  {name}: {reason}' for name, reason in self.skipped)
+            for name, reason in self.skipped:
+                lines.append(f'  {name if name.isprintable() else repr(name)}: {reason}')
         if self.interrupted:
             lines.append('Interrupted; the same command with --resume goes on.')
         return '\n'.join(lines)
@@ -148,6 +150,7 @@ class InferenceSession:
         if resume and any(source.kind == 'camera' for source in self.sources):
             raise ValueError('a camera cannot be resumed: what it saw is gone')
         self.out = Path(out)
+        self._check_out(draw)
         journal = self.out / 'journal.jsonl'
         if journal.exists() and not (resume or overwrite):
             raise ValueError(
@@ -179,7 +182,17 @@ class InferenceSession:
         )
         self.track, self.smooth = track or smooth, smooth
         self.draw, self.show, self.keypoint_score = draw, show, keypoint_score
-        self.out.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            for name in TABLES:  # of an earlier run, should this one be killed
+                (self.out / name).unlink(missing_ok=True)
+        # names stay when a network is trained on or a file is replaced
+        network = self.predictor.model.cfg
+        pipeline = network.test_dataloader.dataset.pipeline
+        settings['contents of config'] = _digest(repr((network.model, pipeline)).encode())
+        for name in ('checkpoint', 'detector_checkpoint', 'boxes', 'ann_file'):
+            path = settings[name]
+            known = path and os.path.isfile(path)  # a checkpoint may also be a URL
+            settings[f'contents of {name}'] = _digest(Path(path).read_bytes()) if known else None
         self.journal = Journal(journal, settings, resume)
         ids = {source.name: source.image_id for source in self.sources}
         for name, image_id in self.journal.finished.items():
@@ -189,11 +202,45 @@ class InferenceSession:
                     'or has another image id. Start anew'
                 )
 
+    def _check_out(self, draw: bool) -> None:
+        """Make the folder; raises what there is to raise before networks are built."""
+        try:
+            str(self.out).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f'the name of the folder {self.out!r} is not UTF-8') from None
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise ValueError(f'{self.out} is to be a folder and is a file') from error
+        if not os.access(self.out, os.W_OK):
+            raise ValueError(f'the folder {self.out} may not be written to')
+        if not draw:
+            return
+        drawings = Drawings(self.out / 'drawn')
+        target = drawings.folder.resolve()
+        taken: dict[Path, str] = {}
+        for source in self.sources:
+            if isinstance(source.origin, str) and target in Path(source.origin).resolve().parents:
+                raise ValueError(
+                    f'input {source.origin} is where pictures are drawn to: choose another out '
+                    'folder, or inputs without it'
+                )
+            path = drawings.path(source.name, source.kind != 'image')
+            if taken.setdefault(path, source.name) != source.name:
+                raise ValueError(
+                    f'{taken[path]} and {source.name} would both be drawn to {path}: rename one, '
+                    'or do without drawing'
+                )
+
     def run(self, progress: bool = True) -> Summary:
         """Work through the inputs. An interruption (Ctrl-C) leaves complete files.
 
         Args:
             progress: show a bar on stderr.
+
+        Raises:
+            OSError: results cannot be written; what was done until then can be
+                resumed.
         """
         start = time.perf_counter()
         drawings = Drawings(self.out / 'drawn')
@@ -212,13 +259,15 @@ class InferenceSession:
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            drawings.end_video()
-            self.journal.close()
-            counts, skipped = self._write_tables()
-            if self.show:
-                cv2.destroyAllWindows()
+            with ExitStack() as stack:  # each of these, from the last, whatever fails
+                if self.show:
+                    stack.callback(cv2.destroyAllWindows)
+                stack.callback(self._write_tables)
+                stack.callback(self.journal.close)
+                drawings.end_video()
         seconds = time.perf_counter() - start
-        return Summary(*counts, self._computed, seconds, tuple(skipped), interrupted, self.out)
+        skipped = tuple(self._skipped)
+        return Summary(*self._counts, self._computed, seconds, skipped, interrupted, self.out)
 
     def _frames(self) -> Iterator[Frame]:
         """All frames that are not finished, with what is known about them."""
@@ -264,9 +313,9 @@ class InferenceSession:
         cv2.imshow('mmpose_attn', picture)
         return cv2.waitKey(0 if result.frame.fps is None else 1) & 0xFF in (ord('q'), 27)
 
-    def _write_tables(self) -> tuple[tuple[int, int], list[tuple[str, str]]]:
+    def _write_tables(self) -> None:
         frames = people = 0
-        skipped = []
+        self._skipped: list[tuple[str, str]] = []
 
         def counted() -> Iterator[PoseResult]:
             nonlocal frames, people
@@ -274,12 +323,12 @@ class InferenceSession:
                 frames += 1
                 people += len(result.people)
                 if result.frame.error is not None:
-                    skipped.append((result.frame.name, result.frame.error))
+                    self._skipped.append((result.frame.name, result.frame.error))
                 yield result
 
         names = self.predictor.meta['keypoint_id2name']
         write_tables(self.out, counted(), [names[i] for i in range(self.predictor.joints)])
-        return (frames, people), skipped
+        self._counts = frames, people
 
     def _total(self) -> int | None:
         """Frames that are left, as far as that is known."""
@@ -295,3 +344,7 @@ class InferenceSession:
 
         columns = BarColumn(), MofNCompleteColumn(), Speed(), TextColumn('{task.description}')
         return Progress(*columns, console=Console(stderr=True))
+
+
+def _digest(contents: bytes) -> str:
+    return hashlib.sha256(contents).hexdigest()[:16]

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ VIDEOS = ('.mp4', '.m4v', '.avi', '.mov', '.mkv', '.webm', '.mpg', '.mpeg', '.wm
 _FPS = 30.0  # where a video or camera does not say
 # How many frames a video may lack at its end: containers often know their number only roughly.
 _ROUGH = 0.01
+_MOST_BAD = 1000  # frames in a row that cannot be decoded; after so many there is no other
 _LOAD = LoadPoseImage()
 
 
@@ -71,7 +73,9 @@ def find_sources(
 
     Raises:
         FileNotFoundError: an input does not exist or holds nothing.
-        ValueError: it cannot be read, or what it is cannot be told.
+        ValueError: it cannot be read, what it is cannot be told, or two have
+            one name or id.
+        TypeError: it is none of the above.
     """
     if isinstance(inputs, (str, os.PathLike, int, np.ndarray)):
         inputs = [inputs]
@@ -106,6 +110,9 @@ def find_sources(
                 sources[i] = Source(name, 'image', source.origin)
             else:
                 sources[i] = _opened(name, 'video', source.origin)
+    for name, number in Counter(source.name for source in sources).items():
+        if number > 1:
+            raise ValueError(f'{number} inputs are called {name}: give each once')
     return _with_ids(sources, ann_file)
 
 
@@ -126,9 +133,13 @@ def read_frames(sources: Iterable[Source], first_id: int = 1) -> Iterator[Frame]
 
 def _with_lists(inputs: Sequence[Input], stdin: TextIO) -> Iterator[str | int | np.ndarray]:
     for item in inputs:
-        if not isinstance(item, (str, os.PathLike)):
+        if isinstance(item, (int, np.ndarray)):
             yield item
+        elif not isinstance(item, (str, os.PathLike)):
+            raise TypeError(f'an input is a path, a camera index or an array, got {item!r:.80}')
         elif os.fspath(item) == '-':
+            if hasattr(stdin, 'reconfigure'):  # file names may be any bytes
+                stdin.reconfigure(errors='surrogateescape')
             yield from filter(None, (line.rstrip('\r\n') for line in stdin))
         else:
             yield os.fspath(item)
@@ -138,10 +149,13 @@ def _files(item: str) -> tuple[str, list[str]]:
     """The folder that names are relative to, and absolute paths."""
     if re.match(r'[A-Za-z][\w+.-]+://', item):
         raise ValueError(f'{item} is a URL, which is not read: download it and give the file')
+    if not item or '\0' in item:
+        raise ValueError(f'an input is {item!r}, which names no file; . is the working directory')
     path = os.path.abspath(os.path.expanduser(item))
     if os.path.isdir(path):
         names = sorted(os.listdir(path))
         paths = [os.path.join(path, n) for n in names if n.lower().endswith(IMAGES + VIDEOS)]
+        paths = [p for p in paths if not os.path.isdir(p)]
         root, what = path, f'folder {item} holds'
     elif os.path.exists(path):
         root, what, paths = os.path.dirname(path), '', [path]
@@ -158,6 +172,14 @@ def _files(item: str) -> tuple[str, list[str]]:
     if not paths:
         raise FileNotFoundError(f'{what} no picture or video ({", ".join(IMAGES + VIDEOS)})')
     for file in paths:
+        try:
+            file.encode()
+        except UnicodeEncodeError:  # OpenCV crashes on such names
+            raise ValueError(f'the name of input {file!r} is not UTF-8: rename it') from None
+        if not os.path.exists(file):
+            raise FileNotFoundError(f'input {file} is a link to nothing')
+        if not os.path.isfile(file):
+            raise ValueError(f'input {file} is no file; a camera is given by its index')
         if not os.access(file, os.R_OK):
             raise ValueError(f'input {file} may not be read: see its permissions')
     return root, paths
@@ -169,7 +191,10 @@ def _is_image(path: str) -> bool:
 
 
 def _opened(name: str, kind: str, origin: str | int) -> Source:
-    capture = cv2.VideoCapture(origin)
+    try:
+        capture = cv2.VideoCapture(origin)
+    except cv2.error:  # an index beyond 32 bits
+        capture = cv2.VideoCapture()
     try:
         if not capture.isOpened():
             if kind == 'camera':
@@ -198,6 +223,9 @@ def _with_ids(sources: list[Source], ann_file: str | os.PathLike | None) -> list
             raise ValueError(
                 f'{len(missing)} inputs are not in {ann_file}: {", ".join(missing[:5])}'
             )
+        for image_id, number in Counter(ids).items():
+            if number > 1:
+                raise ValueError(f'{number} inputs have the id {image_id} in {ann_file}')
     elif len(pictures) < len(sources):
         return sources
     elif all(map(str.isdecimal, stems)) and len(set(map(int, stems))) == len(stems):
@@ -249,10 +277,12 @@ def _video(source: Source) -> Iterator[Frame]:
                     yield frame(bad, error='the frame cannot be decoded')
                 yield frame(index, image=image, size=image.shape[1::-1])
                 read = index + 1
-            elif index + 1 >= count:
+            elif index + 1 >= count or index - read > _MOST_BAD:
                 break
             index += 1
-        if count - read > max(1, _ROUGH * count):
+        if not read and count <= 1:
+            yield frame(0, error='the video has no frame that can be decoded')
+        elif count - read > max(1, _ROUGH * count):
             yield frame(read, error=f'the video ends after {read} of {count} frames')
     finally:
         capture.release()

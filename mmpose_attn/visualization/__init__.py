@@ -1,5 +1,6 @@
 """Pictures of what a model sees and says."""
 
 from .people import contact_sheet, draw_people
+from .visualizer import AttnPoseVisualizer
 
-__all__ = ['contact_sheet', 'draw_people']
+__all__ = ['AttnPoseVisualizer', 'contact_sheet', 'draw_people']

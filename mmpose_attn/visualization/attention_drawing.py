@@ -2,7 +2,6 @@
 
 import base64
 import html
-import io
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -248,7 +247,7 @@ def draw_png(
     header = max(seen.shape[0], len(head) * line) + 2 * line
     height = sum(heights) + header
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor='white')
-    FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
 
     def text(x: float, y: float, words: str, size: float = 8, **kwargs) -> None:
         figure.text(x / width, 1 - y / height, words, fontsize=size, va='top', **kwargs)
@@ -271,9 +270,9 @@ def draw_png(
             text(x + wide, top + deep + 3, panel.right, 7.5, ha='right')
             x += _width(panel) + _GAP
         y += tall
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=_DPI)
-    _replace(path, buffer.getvalue())
+    canvas.draw()
+    page = cv2.cvtColor(np.asarray(canvas.buffer_rgba()), cv2.COLOR_RGBA2BGR)
+    _replace(path, cv2.imencode('.png', page, (cv2.IMWRITE_PNG_COMPRESSION, 9))[1].tobytes())
 
 
 # ------------------------------------------------------------------------------------------ HTML

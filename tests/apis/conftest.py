@@ -1,6 +1,8 @@
 import pytest
+import torch
 
-from tests.data_helpers import make_small_dataset
+from mmpose_attn.apis import PersonDetector
+from tests.data_helpers import make_small_dataset, real_data
 from tests.inference_helpers import write_networks
 
 
@@ -15,3 +17,15 @@ def pictures(tmp_path_factory):
     """A folder of three small pictures of synthetic people."""
     root = make_small_dataset(tmp_path_factory.mktemp('pictures') / 'coco', 1, 3)
     return root / 'val2017'
+
+
+@pytest.fixture(scope='session')
+def detector(tmp_path_factory):
+    """Name and weights of a small one: the real ones if they are there."""
+    try:
+        return 'yolox_nano', str(real_data('detector', 'yolox_nano_mmdet.pth'))
+    except pytest.skip.Exception:
+        path = tmp_path_factory.mktemp('detector') / 'yolox_nano.pth'
+        model = PersonDetector('yolox_nano', device='cpu').model
+        torch.save(dict(state_dict=model.state_dict()), path)
+        return 'yolox_nano', str(path)

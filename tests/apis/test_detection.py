@@ -121,11 +121,30 @@ def test_given_boxes(tmp_path):
         boxes.check([100, 101])
 
 
-@pytest.mark.parametrize('content', ['{}', '[1]', '[{"image_id": 1}]', 'no json', '{"a": 1}'])
+def row(**changes):
+    return json.dumps([BOX, {k: v for k, v in dict(BOX, **changes).items() if v != 'absent'}])
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        *('{}', '[1]', '[{"image_id": 1}]', 'no json', '{"a": 1}', 'null'),
+        *(row(**{key: 'absent'}) for key in BOX),
+        *(row(score=None), row(bbox=[1, 2, 3]), row(bbox=None), row(image_id=[1])),
+        *(row(category_id='person'), row(bbox=[10**400, 1, 2, 3])),
+    ],
+)
 def test_other_files_are_no_boxes(tmp_path, content):
     path = tmp_path / 'boxes.json'
     path.write_text(content)
     with pytest.raises(ValueError, match='boxes.json is not a COCO detection file'):
+        GivenBoxes(path)
+
+
+def test_the_bad_entry_is_named(tmp_path):
+    path = tmp_path / 'boxes.json'
+    path.write_text(row(image_id='absent'))
+    with pytest.raises(ValueError, match=r"\(entry 1: KeyError\('image_id'\)\)"):
         GivenBoxes(path)
 
 

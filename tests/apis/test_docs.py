@@ -7,10 +7,16 @@ import shlex
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmpose.registry import MODELS
 
 from mmpose_attn.apis import InferenceSession, PersonDetector
+from mmpose_attn.demo import CONFIG
+from mmpose_attn.pictures import SHEETS, make_pictures
 from tests.helpers import ROOT
 from tests.inference_helpers import write_video
 
@@ -22,7 +28,7 @@ COMMANDS = re.findall(r'python (tools/infer\.py .*)', PAGE.replace('\\\n', ' '))
 def parse(monkeypatch):
     def parse(command):
         monkeypatch.setattr(sys, 'argv', shlex.split(command))
-        return runpy.run_path(str(ROOT / 'tools' / 'infer.py'))['parse_args']()[1]
+        return runpy.run_path(str(ROOT / 'tools' / 'infer.py'))['parse_args']()
 
     return parse
 
@@ -68,3 +74,21 @@ def test_the_example_runs(networks, pictures, tmp_path, monkeypatch, capsys):
         *(f'clip.mp4#{i}' for i in range(3)),
     ]
     assert all(line.endswith(', 17, 2)') for line in lines)
+
+
+def test_pictures_are_small_and_of_the_tools_size():
+    for name, (scenes, columns, side) in SHEETS.items():
+        file = ROOT / 'docs' / 'images' / name
+        assert file.stat().st_size < 150_000
+        rows = -(-len(scenes) // columns)
+        size = [n * (side + 4) + 4 for n in (rows, columns)]
+        assert list(cv2.imread(str(file)).shape[:2]) == size
+
+
+@pytest.mark.slow
+def test_pictures_are_drawn(tmp_path):
+    config = Config.fromfile(CONFIG)
+    with DefaultScope.overwrite_default_scope('mmpose'):
+        torch.save(MODELS.build(config.model).state_dict(), tmp_path / 'demo.pth')
+    for file in make_pictures(tmp_path / 'demo.pth', tmp_path / 'images'):
+        assert cv2.imread(str(file)).std() > 10

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 
 import cv2
 import numpy as np
@@ -202,3 +203,52 @@ def test_pictures_and_videos(tmp_path):
     frames = list(read_frames(find_sources(tmp_path / 'clip.avi.mp4')))
     assert len(frames) == 7 and frames[0].size == (60, 40) and frames[0].fps == 25
     assert cv2.imread(str(tmp_path / 'b.png')).shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize(
+    ('size', 'expected'),
+    [((1, 1), (320, 320)), ((2, 3000), (2, 3000)), ((70_000, 1), (70_000, 1))],
+)
+def test_what_cannot_be_enlarged_stays_as_it_is(tmp_path, size, expected):
+    picture, _ = drawn(*size)
+    assert picture.shape[1::-1] == expected
+    drawings = Drawings(tmp_path)
+    drawings.add(result('a.jpg').frame, picture)
+    (file,) = tmp_path.iterdir()
+    # JPEG ends at 65,500 pixels
+    assert file.name == ('a.jpg.png' if max(expected) > 65_500 else 'a.jpg')
+    assert cv2.imread(str(file)).shape[1::-1] == expected
+
+
+def test_a_full_disk_leaves_the_journal_whole(tmp_path):
+    journal = Journal(tmp_path / 'j.jsonl', {}, False)
+    journal.add([result('a.jpg')])
+    size = (tmp_path / 'j.jsonl').stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            journal.add([result('b.jpg')])
+        with pytest.raises(OSError):
+            Drawings(tmp_path).add(result('b.jpg').frame, np.zeros((500, 500, 3), np.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    journal.close()
+    assert (tmp_path / 'j.jsonl').stat().st_size == size
+    assert [r.frame.name for r in journal.results(17)] == ['a.jpg']
+    assert [path.name for path in tmp_path.iterdir()] == ['j.jsonl']
+
+
+def test_a_video_that_could_not_be_written_is_an_error(tmp_path):
+    drawings = Drawings(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        for i in range(10):
+            drawings.add(result('clip.mp4', i).frame, noise)
+        with pytest.raises(OSError, match='clip.mp4 could not be written: is the disk full'):
+            drawings.end_video()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """Predicting: the same people as MMPose's own functions find, whatever is in a batch."""
 
+import os
 import threading
 import time
 from itertools import count, islice
@@ -12,9 +13,10 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpose.apis import inference_bottomup, inference_topdown, init_model
 
-from mmpose_attn.apis import Frame, People, PosePredictor, whole_image
+from mmpose_attn.apis import Frame, People, PersonDetector, PosePredictor, whole_image
 from mmpose_attn.apis.pose import _chunked
 from mmpose_attn.apis.threads import overlap
+from mmpose_attn.engine import UnsafeCheckpointError
 from tests.data_helpers import ROOT
 from tests.inference_helpers import write_video
 
@@ -186,6 +188,83 @@ def test_bad_arguments(networks, tmp_path, pictures):
         other = networks['bottomup' if kind == 'topdown' else 'topdown'][1]
         with pytest.raises(ValueError, match='does not fit|shares no key'):
             PosePredictor(networks[kind][0], other)
+
+
+BROKEN = {
+    'syntax': 'model = dict(',
+    'base': "_base_ = ['gone.py']",
+    'import': "custom_imports = dict(imports=['no_such_module'], allow_failed_imports=False)",
+    'empty': '',
+    'type': "model = dict(type='NoSuchNetwork')",
+    'argument': "model = dict(type='TopdownPoseEstimator', backbone=dict(type='HRNet', extre=1))",
+    'data': "model = dict(type='TopdownPoseEstimator', backbone=dict(type='ResNet', depth=18))",
+}
+
+
+@pytest.mark.parametrize('content', BROKEN.values(), ids=BROKEN.keys())
+@pytest.mark.parametrize('build', [PosePredictor, PersonDetector])
+def test_a_config_that_cannot_be_built_is_named(content, build, tmp_path):
+    path = tmp_path / 'broken.py'
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r'config .*broken\.py cannot be used: \w+: ') as error:
+        build(path, device='cpu')
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('content', [[1], 'text', torch.zeros(3), {}, {'state_dict': [1]}, 7])
+def test_other_files_are_no_checkpoints(content, networks, tmp_path):
+    torch.save(content, tmp_path / 'odd.pth')
+    with pytest.raises(ValueError, match='odd.pth is no checkpoint of a network|shares no key'):
+        PosePredictor(networks['bottomup'][0], tmp_path / 'odd.pth', device='cpu')
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ('touch hostile_was_here',)
+
+
+def test_code_in_a_checkpoint_is_refused(networks, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(dict(state_dict=Hostile()), 'hostile.pth')
+    with pytest.raises(UnsafeCheckpointError, match='hostile.pth'):
+        PosePredictor(networks['bottomup'][0], 'hostile.pth', device='cpu')
+    assert os.listdir() == ['hostile.pth']
+
+
+@pytest.mark.parametrize('device', ['meta', 'mps', 'cuda:-1', '', 'CPU'])
+def test_other_devices_are_refused(device, networks):
+    with pytest.raises(ValueError, match="device is 'auto', 'cpu'"):
+        PosePredictor(*networks['bottomup'], device=device)
+
+
+def test_boxes_of_nothing_are_left_out(networks):
+    rows = [
+        [10, 10, 40, 50, 0.9],
+        [10, 10, 10, 50, 0.9],  # no width
+        [40, 50, 10, 10, 0.9],
+        [80, 0, 90, 50, 0.9],  # beside the picture, which is 80 pixels wide
+        [-30, 0, 0, 50, 0.9],
+        [-30, -30, 0.5, 0.5, 0.8],  # a corner of it is inside
+        [-1e6, -1e6, 1e6, 1e6, 0.7],
+    ]
+    predictor = PosePredictor(
+        *networks['topdown'], lambda frames: [np.array(rows)] * len(frames), device='cpu'
+    )
+    (result,) = predictor(np.full((60, 80, 3), 90, np.uint8))
+    assert sorted(result.people.box_scores) == [0.7, 0.8, 0.9]
+    assert np.isfinite(result.people.keypoints).all()
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 500), (500, 1)])
+@pytest.mark.parametrize('kind', ['topdown', 'bottomup'])
+def test_tiny_pictures(kind, size, networks):
+    predictor = PosePredictor(*networks[kind], device='cpu')
+    (result,) = predictor(np.full((*size, 3), 90, np.uint8))
+    narrow = max(size) > 1 and kind == 'bottomup'
+    assert (result.frame.error is not None) is narrow
+    if narrow:
+        assert result.frame.error.endswith('pixels are too narrow for a bottom-up network')
+    assert np.isfinite(result.people.keypoints).all()
 
 
 def test_mmposes_configs_by_name():

@@ -1,5 +1,7 @@
 """tools/infer.py from beginning to end: files, exit status, resuming, evaluation, memory."""
 
+import csv
+import errno
 import io
 import json
 import os
@@ -9,10 +11,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.registry import DefaultScope
 from mmpose.datasets.datasets import CocoDataset
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
@@ -20,8 +24,8 @@ from xtcocotools.coco import COCO
 from xtcocotools.cocoeval import COCOeval
 
 from mmpose_attn.apis import InferenceSession, PersonDetector, find_sources, read_frames, session
-from tests.data_helpers import ROOT, VAL, build_runner, make_small_dataset, real_data
-from tests.inference_helpers import write_video
+from tests.data_helpers import ROOT, VAL, build_runner, jpeg, make_small_dataset, real_data
+from tests.inference_helpers import save_weights, write_video
 
 TOOL = ROOT / 'tools' / 'infer.py'
 SIGMAS = parse_pose_metainfo(CocoDataset.METAINFO)['sigmas']
@@ -232,6 +236,96 @@ def test_exit_status_and_output(networks, pictures, tmp_path, monkeypatch, tool)
     picture = min(folder.iterdir())
     status, out, _ = tool(picture, *args, '--out', 'one', '--device', 'cpu')
     assert status == 0 and '1 people in 1 images' in out
+
+
+def test_errors_are_one_line(networks, pictures, tmp_path, monkeypatch, tool):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(pictures, 'in')
+    Path('broken.py').write_text("model = dict(type='NoSuchNetwork')")
+    Path('file').touch()
+    args = network_args(networks['topdown'])
+    for message, given in {
+        'config broken.py cannot be used': ('--config', 'broken.py', *args[2:]),
+        'batch must be positive': (*args, '--batch', '0'),
+        'torch sees': (*args, '--device', 'cuda:99'),
+        'not enough values to unpack': (*args, '--cfg-options', 'a'),
+        'cannot be used': (*args, '--cfg-options', 'model.backbone.extra=1'),
+        'file is to be a folder and is a file': (*args, '--out', 'file'),
+        'Not a directory': (*args, '--out', 'file/below'),
+        'give one of the two': (*args, '--detector', 'yolox_nano', '--boxes', 'b.json'),
+        'its config and its checkpoint': (*args, '--detector', 'yolox_nano'),
+        'is no checkpoint': (*args[:3], 'list.pth'),
+        'is a directory': (*args[:3], 'in'),
+    }.items():
+        torch.save([1], 'list.pth')
+        status, _, err = tool('in', '--out', 'out', *given)
+        assert status == 2 and message in err, err
+        assert err.startswith('infer.py: error: ') and err.count('\n') == 1
+        assert not Path('out', 'results.json').exists()
+
+
+def test_out_is_not_among_the_inputs(networks, pictures, tmp_path):
+    out = tmp_path / 'out'
+    run(pictures, out, networks['topdown'])
+    with pytest.raises(ValueError, match='is where pictures are drawn to'):
+        run(out / 'drawn', out, networks['topdown'], overwrite=True)
+    with pytest.raises(ValueError, match='is where pictures are drawn to'):
+        run(tmp_path / '**' / '*.jpg', out, networks['topdown'], resume=True)
+    folder = shutil.copytree(pictures, tmp_path / 'in')
+    picture = min(folder.iterdir())
+    for name in ('a.bmp', 'a.bmp.jpg'):
+        shutil.copy(picture, folder / name)
+    with pytest.raises(ValueError, match=r'a\.bmp and a\.bmp\.jpg would both be drawn to'):
+        run(folder, tmp_path / 'two', networks['topdown'])
+    assert run(folder, tmp_path / 'two', networks['topdown'], draw=False).frames == 5
+
+
+def test_only_the_same_network_resumes(networks, pictures, tmp_path):
+    config, checkpoint = (shutil.copy(path, tmp_path) for path in networks['topdown'])
+    out = tmp_path / 'out'
+    run(pictures, out, (config, checkpoint))
+    assert run(pictures, out, (config, checkpoint), resume=True).computed == 0
+    text = Path(config).read_text()
+    Path(config).write_text(text.replace('shift_heatmap=True', 'shift_heatmap=False'))
+    with pytest.raises(ValueError, match='other settings: contents of config was'):
+        run(pictures, out, (config, checkpoint), resume=True)
+    Path(config).write_text(text)
+    with DefaultScope.overwrite_default_scope('mmpose'):
+        save_weights(config, checkpoint, seed=1)
+    with pytest.raises(ValueError, match='other settings: contents of checkpoint was'):
+        run(pictures, out, (config, checkpoint), resume=True)
+
+
+def test_a_run_that_fails_leaves_nothing_of_another(networks, mixed, tmp_path, monkeypatch, tool):
+    out = tmp_path / 'out'
+    run(mixed, out, networks['topdown'])
+    before = contents(out)
+    args = mixed, *network_args(networks['topdown']), '--out', out, '--device', 'cpu'
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session.Drawings, 'add', full)
+        status, _, err = tool(*args, '--overwrite')
+    assert status == 2
+    assert err.splitlines()[-1].endswith('No space left on device; --resume goes on')
+    images = json.loads((out / 'images.json').read_text())['images']
+    assert len(images) < 22
+    status, _, _ = tool(*args, '--resume')
+    assert status == 0 and contents(out) == before
+
+
+def test_odd_names_in_the_summary(networks, tmp_path, tool):
+    folder = tmp_path / 'in'
+    folder.mkdir()
+    (folder / 'a\nb\x1b[31m.jpg').write_bytes(b'')
+    (folder / 'näme.jpg').write_bytes(jpeg())
+    status, out, _ = tool(folder, *network_args(networks['topdown']), '--out', tmp_path / 'out')
+    assert status == 1
+    assert out.splitlines()[-1] == "  'a\\nb\\x1b[31m.jpg': the file is empty"
+    rows = list(csv.reader((tmp_path / 'out' / 'results.csv').open(encoding='utf-8')))
+    assert {row[1] for row in rows[1:]} == {'näme.jpg'}
 
 
 def test_the_window(networks, pictures, tmp_path, monkeypatch):

@@ -165,3 +165,126 @@ def test_camera(folder, monkeypatch):
     assert (source.name, source.kind, source.count, source.fps) == ('camera_3', 'camera', None, 25)
     frames = list(read_frames([source]))
     assert len(frames) == 5 and all(f.live and f.image is not None for f in frames)
+
+
+def test_odd_names(folder, monkeypatch):
+    odd = ['a b.jpg', 'näme 人.jpg', 'two\nlines.jpg', "it's [1] $HOME.jpg", '-x.jpg', '~.jpg']
+    for name in odd:
+        (folder / name).write_bytes(jpeg())
+    monkeypatch.chdir(folder)
+    assert names(odd) == odd
+    assert set(odd) < set(names('.'))
+    assert all(frame.error is None for frame in read_frames(find_sources(odd)))
+
+
+def test_folders_links_and_pipes_called_like_pictures(folder):
+    (folder / 'folder.jpg').mkdir()
+    assert names(folder) == ['a.jpg', 'b.png', 'c.avi']
+    (folder / 'link.jpg').symlink_to(folder / 'gone.jpg')
+    with pytest.raises(FileNotFoundError, match='link.jpg is a link to nothing'):
+        find_sources(folder)
+    os.mkfifo(folder / 'pipe')
+    with pytest.raises(ValueError, match='pipe is no file; a camera is given by its index'):
+        find_sources(folder / 'pipe')
+    with pytest.raises(ValueError, match='null is no file'):
+        find_sources('/dev/null')
+
+
+@pytest.mark.parametrize('suffix', [b'.jpg', b'.avi', b''])
+def test_a_name_that_is_not_utf8_is_refused(folder, suffix):
+    path = os.path.join(os.fsencode(folder), b'\xff' + suffix)
+    with open(path, 'wb') as file:
+        file.write(jpeg())
+    listed = io.TextIOWrapper(io.BytesIO(path + b'\n'), 'utf-8')
+    with pytest.raises(ValueError, match=r'\\udcff.*is not UTF-8: rename it'):
+        find_sources('-', stdin=listed)
+    if suffix:
+        with pytest.raises(ValueError, match='is not UTF-8'):
+            find_sources(folder)
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'error', 'message'),
+    [
+        ('', ValueError, "an input is '', which names no file"),
+        ('a\0.jpg', ValueError, 'names no file'),
+        (None, TypeError, 'an input is a path, a camera index or an array, got None'),
+        ([[1, 2]], TypeError, r'got \[1, 2\]'),
+        (10**30, ValueError, 'camera 1000.* cannot be opened'),
+    ],
+)
+def test_what_is_no_input(inputs, error, message):
+    with pytest.raises(error, match=message):
+        find_sources([inputs] if inputs is None else inputs)
+
+
+def test_equal_names_and_ids_are_refused(folder, monkeypatch):
+    capture = cv2.VideoCapture
+    monkeypatch.setattr(cv2, 'VideoCapture', lambda index: capture(str(folder / 'c.avi')))
+    with pytest.raises(ValueError, match='2 inputs are called camera_0: give each once'):
+        find_sources(['0', 0])
+    known = folder / 'ids.json'
+    known.write_text(json.dumps(dict(images=[dict(id=3, file_name='a.jpg')])))
+    with pytest.raises(ValueError, match='2 inputs have the id 3 in'):
+        find_sources([folder / 'a.jpg', folder / 'below'], known)
+
+
+def png(image):
+    return cv2.imencode('.png', image)[1].tobytes()
+
+
+def exif(turned):
+    """A JPEG whose pixels are to be turned by a quarter, as of a phone held upright."""
+    tag = b'Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0'
+    return turned[:2] + b'\xff\xe1' + (len(tag) + 2).to_bytes(2, 'big') + tag + turned[2:]
+
+
+def test_pictures_of_any_kind(folder):
+    image = cv2.imdecode(np.frombuffer(jpeg(40, 60), np.uint8), cv2.IMREAD_COLOR)
+    alpha = np.concatenate((image, np.zeros_like(image[..., :1])), 2)
+    gray = image[..., 0]
+    for content, expected in (
+        (png(gray), np.repeat(gray[..., None], 3, 2)),
+        (png(alpha), image),
+        (png(image.astype(np.uint16) * 257), image),
+        (exif(jpeg(40, 60)), cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE)),
+        (png(image[:1, :1]), image[:1, :1]),
+    ):
+        (folder / 'x.jpg').write_bytes(content)
+        (frame,) = read_frames(find_sources(folder / 'x.jpg'))
+        assert frame.error is None and np.array_equal(frame.image, expected)
+        assert frame.size == expected.shape[1::-1]
+
+
+def test_cut_off_pictures_are_reported(folder):
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    for suffix in ('.png', '.webp', '.bmp', '.tiff'):
+        content = cv2.imencode(suffix, image)[1].tobytes()
+        for share in (0.1, 0.5, 0.95):
+            (folder / f'x{suffix}').write_bytes(content[: int(share * len(content))])
+            (frame,) = read_frames(find_sources(folder / f'x{suffix}'))
+            assert frame.error is not None, (suffix, share)
+
+
+def test_videos_without_a_suffix_and_of_odd_size(folder):
+    write_video(folder / 'odd.avi', 5, (63, 47)).rename(folder / 'clip')
+    (source,) = find_sources(folder / 'clip')
+    assert (source.name, source.kind, source.count) == ('clip', 'video', 5)
+    assert all(frame.error is None for frame in read_frames([source]))
+
+
+def test_a_video_without_frames_is_reported(folder):
+    (frame,) = read_frames(find_sources(write_video(folder / 'empty.avi', 0)))
+    assert frame.error == 'the video has no frame that can be decoded'
+
+
+def test_a_video_that_promises_too_much_ends(folder):
+    video = write_video(folder / 'd.avi', 20)
+    content = bytearray(video.read_bytes())
+    for chunk, offset in ((b'avih', 24), (b'strh', 40)):
+        start = content.find(chunk) + offset
+        assert content[start : start + 4] == (20).to_bytes(4, 'little')
+        content[start : start + 4] = (2**30).to_bytes(4, 'little')
+    video.write_bytes(content)
+    *frames, last = read_frames(find_sources(video))
+    assert len(frames) == 20 and last.error == f'the video ends after 20 of {2**30} frames'

@@ -54,12 +54,26 @@ def test_missing_image_is_an_error_in_any_case(tmp_path, skip):
         load(dict(img_path=str(tmp_path / 'a' / 'b.jpg')))
 
 
+def with_thumbnail(content):
+    """A JPEG that has another, complete one in its header, as cameras write it."""
+    small = jpeg(8, 8)
+    segment = b'\xff\xff\xe1' + (len(small) + 2).to_bytes(2, 'big') + small
+    return content[:2] + segment + content[2:]
+
+
+def test_a_thumbnail_does_not_matter(tmp_path):
+    (tmp_path / 'a.jpg').write_bytes(with_thumbnail(jpeg()))
+    loaded = LoadPoseImage()(dict(img_path=str(tmp_path / 'a.jpg')))
+    assert loaded['img'].shape == (80, 96, 3)
+
+
 BAD_FILES = {
     'empty': (b'', 'the file is empty'),
     'text': (b'<html>404 Not Found</html>', 'it cannot be decoded'),
     'half': (jpeg()[: len(jpeg()) // 2], 'truncated'),
     'no_end': (jpeg()[:-2], 'truncated'),
     'header': (jpeg()[:100], 'truncated'),
+    'thumbnail': (with_thumbnail(jpeg())[:-2], 'truncated'),
     'other_size': (jpeg(60, 70), 'it is 70x60 pixels, but 96x80 according to its annotations'),
 }
 

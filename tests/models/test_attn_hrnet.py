@@ -817,6 +817,7 @@ def test_out_branch(out_branch, extra):
         (dict(out_branch=(1, 1)), r'out_branch must .* got \(1, 1\)'),
         (dict(out_branch='0'), "out_branch must be an int or a list of ints, got '0'"),
         (dict(out_branch=(0, 1.0)), r'out_branch must be an int .* got \(0, 1.0\)'),
+        (dict(frozen_stages=5), r'frozen_stages must be -1 \(none\), .* got 5'),
     ],
 )
 def test_bad_ablations(kwargs, message):

@@ -13,12 +13,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
-from mmpose.registry import MODELS
 
 from mmpose_attn.visualization import attention_drawing
 from mmpose_attn.visualization.attention_drawing import draw_html, draw_png, panels, spread
-from mmpose_attn.visualization.attention_maps import SiteMaps, attention_sites
+from mmpose_attn.visualization.attention_maps import SiteMaps
 from tests.helpers import ROOT
 from tests.inference_helpers import write_networks
 
@@ -334,18 +332,9 @@ def test_commands_of_the_page_are_understood(tool):
     for command in commands:
         _, *args = shlex.split(command)
         config = args[args.index('--config') + 1]
-        assert (ROOT / config).is_file() or f'# {config}\n' in DOC.read_text()
+        assert (ROOT / config).is_file()
         status, _, err = tool(*args)
         assert status == 2 and 'input not found: ' in err
-
-
-def test_the_network_of_the_picture_can_be_built(mmpose_scope, tmp_path):
-    (code,) = re.findall(r'```python\n# my_config.py\n(.*?)```', DOC.read_text(), re.DOTALL)
-    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
-    (tmp_path / 'my_config.py').write_text(code)
-    config = Config.fromfile(tmp_path / 'my_config.py')
-    kinds = {site.split('.')[0] for site in attention_sites(MODELS.build(config.model).backbone)}
-    assert kinds == {'stem_plugins', 'stage2', 'stage3', 'stage4'}
 
 
 def test_the_example_of_the_page_runs(networks, image, tmp_path, monkeypatch):

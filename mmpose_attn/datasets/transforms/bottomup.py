@@ -86,8 +86,7 @@ class LoadPoseImage(LoadImage):
         data = get(path, backend_args=self.backend_args)
         if not data:
             raise ValueError('the file is empty')
-        jpeg = data.startswith(b'\xff\xd8')
-        if jpeg and data.find(b'\xff\xd9', data.find(b'\xff\xda')) < 0:
+        if data.startswith(b'\xff\xd8') and data.find(b'\xff\xd9', _scan(data)) < 0:
             raise ValueError('the JPEG is truncated')
         image = imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
         if image is None:
@@ -348,6 +347,15 @@ class PackBottomupInputs(PackPoseInputs):
         packed = super().transform(dict(results, img=image[0]))
         packed['inputs'] = [image_to_tensor(level) for level in image]
         return packed
+
+
+def _scan(jpeg: bytes) -> int:
+    """Where the compressed data of a JPEG begin, after segments that may hold a whole thumbnail."""
+    start = 2
+    while jpeg[start : start + 1] == b'\xff' and jpeg[start + 1 : start + 2] != b'\xda':
+        filled = jpeg[start + 1 : start + 2] == b'\xff'
+        start += 1 if filled else 2 + int.from_bytes(jpeg[start + 2 : start + 4], 'big')
+    return start
 
 
 def _ceil_to(length: float, factor: int) -> int:

@@ -160,7 +160,7 @@ class AttnHRNet(PluginHost, HRNet):
     Raises:
         ValueError: if a plugin names a position, stage, branch or key that
             there is not, or selects nothing; the message lists what there is.
-            If ``fusion`` or ``out_branch`` has no meaning.
+            If ``fusion``, ``out_branch`` or ``frozen_stages`` has no meaning.
         KeyError: if a plugin's type is not registered.
     """
 
@@ -176,6 +176,11 @@ class AttnHRNet(PluginHost, HRNet):
     ) -> None:
         if fusion not in ('all', 'stages', 'final'):
             raise ValueError(f"fusion must be 'all', 'stages' or 'final', got {fusion!r}")
+        if kwargs.get('frozen_stages', -1) not in range(-1, 5):
+            raise ValueError(
+                'frozen_stages must be -1 (none), 0 (the stem) or 1 to 4, '
+                f'got {kwargs["frozen_stages"]!r}'
+            )
         if out_branch is not None:
             there, wanted = extra['stage4']['num_branches'], numbers('out_branch', out_branch)
             if not wanted or len(set(wanted)) < len(wanted) or not {*wanted} <= {*range(there)}:

@@ -1,0 +1,213 @@
+"""The page of :func:`mmpose_attn.apis.app.serve`; it needs Gradio."""
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+
+from .service import Outcome, PoseService, failure, first_frame, shrunk
+
+_UPLOAD = '1gb'  # the largest that is taken
+_WAITING = 20  # jobs; who comes then is told so
+_WELCOME = 'Drop a picture or a video, then press Find people.'
+_NO_MAPS = '<p>They appear here after a network with attention modules has run.</p>'
+_DOWNLOADS = 'COCO JSON', 'CSV', 'Drawn', 'Attention maps'
+_PROGRESS = gr.Progress()
+_STYLE = """
+.message {padding: 0.6em 0.9em; border-radius: 6px; border-left: 4px solid #4a9d5b;
+          background: var(--background-fill-secondary); color: var(--body-text-color)}
+.message.failed {border-color: #d04437}
+.message.waits {border-color: #888}
+#model input, #detector input {text-overflow: ellipsis}
+iframe {width: 100%; height: 600px; border: 0; background: white}
+"""
+
+
+def launch(page: gr.Blocks, host: str, port: int) -> str:
+    """Serve a page in a thread of its own; returns its address."""
+    # fonts of the system: others would be asked of a server far away
+    fonts = dict(font=('system-ui', 'sans-serif'), font_mono=('monospace',))
+    _, address, _ = page.queue(max_size=_WAITING, api_open=False).launch(
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        ssr_mode=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        footer_links=[],
+        max_file_size=_UPLOAD,
+        theme=gr.themes.Default(**fonts),
+        css=_STYLE,
+    )
+    return address
+
+
+def build_page(service: PoseService, examples: Sequence[Path] = ()) -> gr.Blocks:
+    """The page of a service.
+
+    Args:
+        service: answers; its ``folder`` is in the environment variable ``GRADIO_TEMP_DIR``.
+        examples: pictures and videos to choose from.
+    """
+    handlers = _Handlers(service, examples)
+    with gr.Blocks(title='mmpose_attn', analytics_enabled=False, fill_width=True) as page:
+        gr.Markdown('# People, their poses, and what attention does')
+        with gr.Row():
+            with gr.Column(scale=1, min_width=340):
+                file = gr.File(label='Picture or video', elem_id='file', height=140)
+                model = gr.Dropdown(service.models, label='Pose network', elem_id='model')
+                detector = gr.Dropdown(
+                    service.detectors,
+                    label='Detector',
+                    info='for top-down networks; bottom-up ones find people by themselves',
+                    elem_id='detector',
+                )
+                with gr.Accordion('Options', open=False):
+                    box = gr.Slider(0, 1, 0.3, step=0.05, label='Least score of a box')
+                    keypoint = gr.Slider(0, 1, 0.3, step=0.05, label='Least score of a keypoint')
+                    track = gr.Checkbox(True, label='Give people in videos ids that they keep')
+                with gr.Row():
+                    run = gr.Button('Find people', variant='primary', elem_id='run')
+                    stop = gr.Button('Stop', interactive=False, elem_id='stop', min_width=80)
+                if examples:
+                    gr.Markdown('Examples')
+                    gallery = gr.Gallery(
+                        [
+                            (shrunk(first_frame(path), 240)[..., ::-1], path.name)
+                            for path in examples
+                        ],
+                        columns=2,
+                        height=260,
+                        show_label=False,
+                        container=False,
+                        allow_preview=False,
+                        interactive=False,
+                        buttons=[],
+                        elem_id='examples',
+                    )
+            with gr.Column(scale=3, min_width=480):
+                message = gr.HTML(_message(_WELCOME, 'waits'), elem_id='message')
+                with gr.Row():
+                    downloads = [
+                        gr.DownloadButton(label, visible=False, size='md', elem_id=f'download-{i}')
+                        for i, label in enumerate(_DOWNLOADS)
+                    ]
+                with gr.Tab('Poses'):
+                    picture = gr.Image(
+                        show_label=False, interactive=False, buttons=['fullscreen'], height=480
+                    )
+                    video = gr.Video(
+                        show_label=False, interactive=False, visible=False, height=480, buttons=[]
+                    )
+                with gr.Tab('Attention maps'):
+                    attention = gr.HTML(_NO_MAPS, elem_id='attention')
+        shown = [message, picture, video, attention, *downloads]
+        # what is quick does not stand in the queue
+        quick = dict(queue=False, show_progress='hidden', api_visibility='private')
+        file.change(handlers.preview, file, shown, **quick)
+        run.click(handlers.begin, None, [run, stop, message], **quick).then(
+            handlers.work,
+            [file, model, detector, box, keypoint, track],
+            shown,
+            concurrency_limit=1,
+            api_visibility='private',
+            show_progress_on=[picture, video],
+        ).then(handlers.end, None, [run, stop], **quick)  # even if the queue was full
+        stop.click(handlers.stop, None, stop, **quick)
+        if examples:
+            gallery.select(handlers.choose, None, file, **quick)
+        page.unload(handlers.leave)
+    return page
+
+
+class _Handlers:
+    """What happens when something on the page is done, for every visitor by himself."""
+
+    def __init__(self, service: PoseService, examples: Sequence[Path]) -> None:
+        self.service, self.examples = service, examples
+        self._stops: dict[str, threading.Event] = {}
+
+    def choose(self, event: gr.SelectData) -> str:
+        # the page may serve its own folder alone
+        return shutil.copy(self.examples[event.index], tempfile.mkdtemp(dir=self.service.folder))
+
+    def preview(self, path: str | None) -> list:
+        if path is None:
+            return _show(Outcome(_WELCOME), 'waits')
+        try:
+            return _show(Outcome('Ready: press Find people.', picture=first_frame(path)), 'waits')
+        except (ValueError, OSError) as error:
+            return _show(failure(error, path))
+
+    def begin(self, request: gr.Request) -> list:
+        self._stops[request.session_hash] = threading.Event()
+        waits = _message('At work. Stop keeps what there is by then.', 'waits')
+        return [gr.update(interactive=False), gr.update(interactive=True), waits]
+
+    def stop(self, request: gr.Request) -> dict:
+        self.leave(request)
+        return gr.update(interactive=False)
+
+    def leave(self, request: gr.Request) -> None:
+        if request.session_hash in self._stops:
+            self._stops[request.session_hash].set()
+
+    def work(
+        self,
+        path: str | None,
+        model: str,
+        detector: str,
+        box_score: float,
+        keypoint_score: float,
+        track: bool,
+        request: gr.Request,
+        progress: gr.Progress = _PROGRESS,
+    ) -> list:
+        if path is None:
+            outcome = Outcome(_WELCOME, failed=True)
+        else:
+            outcome = self.service.run(
+                path,
+                model,
+                detector,
+                box_score=box_score,
+                keypoint_score=keypoint_score,
+                track=track,
+                stop=self._stops.get(request.session_hash),
+                progress=lambda done, total: progress((done, total), unit='frames'),
+            )
+        self._stops.pop(request.session_hash, None)
+        return _show(outcome)
+
+    def end(self) -> list:
+        return [gr.update(interactive=True), gr.update(interactive=False)]
+
+
+def _message(text: str, kind: str) -> str:
+    return f'<div class="message {kind}" role="status">{escape(text)}</div>'
+
+
+def _show(outcome: Outcome, kind: str = '') -> list:
+    """Values for the message, the picture, the video, the attention maps and the downloads."""
+    picture, maps = outcome.picture, _NO_MAPS
+    if outcome.attention is not None:
+        # a page of its own, which may do nothing but be looked at
+        contents = escape(outcome.attention.read_text(encoding='utf-8'))
+        maps = f'<iframe sandbox title="Attention maps" srcdoc="{contents}"></iframe>'
+    downloads = [gr.update(value=path, visible=True) for path in outcome.files]
+    downloads += [gr.update(visible=False)] * (len(_DOWNLOADS) - len(downloads))
+    return [
+        _message(outcome.message, kind or 'failed' * outcome.failed),
+        gr.update(
+            value=None if picture is None else picture[..., ::-1], visible=outcome.video is None
+        ),
+        gr.update(value=outcome.video, visible=outcome.video is not None),
+        maps,
+        *downloads,
+    ]

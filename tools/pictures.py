@@ -1,0 +1,20 @@
+"""Draws the pictures of the README and the docs anew, with a checkpoint of ``make demo``."""
+
+import argparse
+
+from mmpose_attn.pictures import make_pictures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument('--checkpoint', required=True, help='what the demo has trained')
+    parser.add_argument('--out', default='docs/images', help='folder for the pictures')
+    args = parser.parse_args()
+    for file in make_pictures(args.checkpoint, args.out):
+        print(file, f'{file.stat().st_size:,} bytes')
+
+
+if __name__ == '__main__':
+    main()
