@@ -94,6 +94,7 @@ setup(
     extras_require={
         'app': APP_REQUIRES,
         'mim': MIM_REQUIRES,
+        'onnx': ['onnx>=1.17', 'onnxruntime>=1.20'],
         'test': ['pytest>=8', 'pytest-xdist>=3.6'],
         'tools': ['seaborn>=0.12'],
     },

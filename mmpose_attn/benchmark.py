@@ -4,12 +4,15 @@ A figure is the ratio of the medians of both sides, so it does not depend on wha
 did for a moment, and every comparison first checks that both sides computed the same.
 """
 
+import copy
+import importlib.util
 import os
 import platform
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -26,13 +29,20 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .codecs import HigherHRNetCodec, group_by_tags
-from .models import AttnHRNet, BatchedAssociativeEmbeddingLoss, DEHRNet, HigherHRNetHead
+from .deploy import export_onnx
+from .models import (
+    AttnHRNet,
+    BatchedAssociativeEmbeddingLoss,
+    DEHRNet,
+    DiteHRNet,
+    HigherHRNetHead,
+)
 
 NUM_JOINTS = 17
 JOINT_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 TOLERANCE = 1e-3  # pixels
-PARTS = ('decode', 'loss', 'encode', 'attention', 'flip')
-DEFAULT_PARTS = PARTS[:4]
+PARTS = ('decode', 'loss', 'encode', 'attention', 'dite', 'flip')
+DEFAULT_PARTS = PARTS[:5]
 
 
 @dataclass(frozen=True)
@@ -384,6 +394,132 @@ def _attention_rows(width: int, size: tuple[int, int], repeat: int, device: str)
         yield replace(row, note=f'{100 * row.overhead:+.1f} %; {note}')
 
 
+# ----------------------------------------------------------------------------------------- dite
+def _dite_extra(width: int, modules: Sequence[int]) -> dict:
+    return dict(
+        stem=dict(stem_channels=32, out_channels=32),
+        num_stages=3,
+        stages_spec=dict(
+            num_modules=modules,
+            num_branches=(2, 3, 4),
+            num_blocks=(2, 2, 2),
+            reduce_ratios=(8, 8, 8),
+            num_channels=[[width * 2**branch for branch in range(count)] for count in (2, 3, 4)],
+        ),
+        with_head=True,
+    )
+
+
+def _stored(step: Callable[[], Any]) -> float:
+    """Megabytes that autograd keeps for the backward pass, every storage once."""
+    sizes = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = step()  # as long as it lives no address is used twice
+    del out
+    return sum(sizes.values()) / 1e6
+
+
+def _in_onnxruntime(network: torch.nn.Module, size: tuple[int, int]) -> Callable:
+    """A network, exported, as a function of a tensor."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'network.onnx')
+        export_onnx(network, path, size)
+        session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+
+    def run(image: Tensor) -> list[Tensor]:
+        outputs = session.run(None, {'image': image.cpu().numpy()})
+        return [torch.from_numpy(output).to(image.device) for output in outputs]
+
+    return run
+
+
+def _dite_rows(
+    width: int,
+    modules: Sequence[int],
+    size: tuple[int, int],
+    batches: Sequence[int],
+    hrnet_width: int,
+    repeat: int,
+    device: str,
+) -> Iterator[Row]:
+    """The authors' arithmetic against shorter ones, one image and training steps."""
+    extra = _dite_extra(width, modules)
+    plain, short = (DiteHRNet(extra, fast=fast).to(device) for fast in (False, True))
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            if parameter.ndim > 1:  # the initial 0.001 would hide every difference
+                torch.nn.init.kaiming_normal_(parameter)
+    short.load_state_dict(plain.state_dict())
+    plain.eval(), short.eval()
+    hrnet = HRNet(_hrnet_extra(hrnet_width)).to(device)
+    hrnet.eval()
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 3, *size[::-1], generator=generator).to(device)
+    name = f'dite {width} wide, modules {tuple(modules)}, {size[0]}x{size[1]}'
+    networks = {
+        'short form': short,
+        'fused': short.fuse_for_inference(),
+        'fused for this size': short.fuse_for_inference(size),
+    }
+    if importlib.util.find_spec('onnxruntime') and importlib.util.find_spec('onnx'):
+        networks['exported, onnxruntime'] = _in_onnxruntime(short, size)
+
+    @torch.no_grad()
+    def run(network: Callable[[Tensor], Sequence[Tensor]]) -> Tensor:
+        return network(image)[0]
+
+    # a deep network of random weights enlarges rounding: all are compared with exact arithmetic
+    exact = run(lambda x: copy.deepcopy(plain).double()(x.double()))
+
+    def error(network: Callable[[Tensor], Sequence[Tensor]]) -> float:
+        return float((run(network) - exact).abs().max() / exact.abs().max())
+
+    for kind, network in networks.items():
+        theirs, ours = error(plain), error(network)
+        if ours > max(1e-4, 3 * theirs):
+            raise RuntimeError(f'the {kind} is {ours:.2g} off, the plain one {theirs:.2g}')
+        pair = interleave(lambda: run(plain), lambda: run(network), repeat, device)  # noqa: B023
+        yield Row(
+            f'{name}, one image: {kind}',
+            *pair,
+            f'off by {ours:.1g} of the largest output for rounding, the plain one by {theirs:.1g}',
+        )
+    best = networks['fused for this size']
+    yield Row(
+        f'{name}, one image: HRNet-W{hrnet_width}, then fused for this size',
+        *interleave(lambda: run(hrnet), lambda: run(best), repeat, device),
+        'another network',
+    )
+
+    plain.train(), short.train()
+    for batch in batches:
+        images = torch.randn(batch, 3, *size[::-1], generator=generator).to(device)
+
+        def step(network: torch.nn.Module) -> None:
+            network.zero_grad()
+            network(images)[0].square().mean().backward()  # noqa: B023
+
+        stored = [_stored(lambda: network(images)) for network in (plain, short)]  # noqa: B023
+        yield Row(
+            f'{name}, training step of {batch}',
+            *interleave(
+                lambda: step(plain), lambda: step(short), max(2, repeat * 2 // (batch + 4)), device
+            ),
+            f'kept for the backward pass: {stored[0]:.0f} MB, then {stored[1]:.0f} MB, '
+            f'{stored[1] / stored[0]:.2f}x',
+        )
+
+
 # ----------------------------------------------------------------------------------------- flip
 def _flip_rows(width: int, size: int, repeat: int, device: str) -> Iterator[Row]:
     head = HigherHRNetHead(width, NUM_JOINTS, deconv_out_channels=(width,))
@@ -419,8 +555,9 @@ def run(
     """Measure, row by row.
 
     Args:
-        parts: of :data:`PARTS`; ``'attention'`` compares HRNet without and with plugins, and
-            ``'flip'`` a whole network's flip test with itself.
+        parts: of :data:`PARTS`; ``'attention'`` compares HRNet without and with plugins,
+            ``'dite'`` Dite-HRNet's plain arithmetic with the short and the fused one, ``'flip'``
+            a whole network's flip test with itself.
         quick: tiny inputs and few repetitions: shows that it runs, not how fast.
         repeat: interleaved pairs per input; by default what takes some seconds a row.
         device: torch device of decoding, loss and network.
@@ -448,6 +585,11 @@ def run(
     if 'attention' in parts:
         width, image = (8, (64, 64)) if quick else (32, (192, 256))
         yield from _attention_rows(width, image, repeat or (2 if quick else 100), device)
+    if 'dite' in parts:
+        network = (
+            (8, (1, 1, 1), (64, 64), (2,), 8) if quick else (40, (2, 4, 2), (192, 256), (8, 32), 32)
+        )
+        yield from _dite_rows(*network, repeat or (2 if quick else 20), device)
     if 'flip' in parts:
         yield from _flip_rows(
             8 if quick else 32, size // (2 if quick else 1), repeat or (1 if quick else 7), device

@@ -1,5 +1,5 @@
 """Measures speed against MMPose on the same inputs: decoding, grouping loss, targets,
-what attention costs, flip test."""
+what attention costs, Dite-HRNet, flip test."""
 
 import argparse
 

@@ -1,7 +1,11 @@
-"""Dite-HRNet for inference: the same function by fewer and larger operations."""
+"""Dite-HRNet for inference: the same function by fewer and larger operations.
+
+Tensors are (H, W, N, C), see :mod:`..layers.rows`.
+"""
 
 import copy
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -10,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..layers.context_modeling import GlobalContextModeling, enlarged_product, masked_pool
+from ..layers import rows
+from ..layers.context_modeling import GlobalContextModeling, masked_pool
 from ..layers.dynamic_conv import DynamicConv, KernelAttention
 
 
@@ -63,8 +68,15 @@ class Gates(nn.Module):
         self.register_buffer('scale', scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, ins) -> (N, gates)"""
-        x = self.second(self.first(x).relu_()).sigmoid_()
+        """(N, ins, H, W) -> (N, gates, H, W)"""
+        first, second = self.first, self.second
+        x = F.conv2d(x, first.weight[:, :, None, None], first.bias).relu_()
+        return F.conv2d(x, second.weight[:, :, None, None], second.bias).sigmoid_()
+
+    def rows(self, x: Tensor) -> Tensor:
+        """(..., ins) -> (..., gates)"""
+        x = F.linear(x, self.first.weight, self.first.bias).relu_()
+        x = F.linear(x, self.second.weight, self.second.bias).sigmoid_()
         return x if self.scale is None else x.mul_(self.scale)
 
 
@@ -96,31 +108,54 @@ class Kernels(nn.Module):
             else torch.cat(weights, dim=1)
         )
         self.register_buffer('table', table)
+        # which channels are which layer's, (layers, channels)
+        ones = [torch.ones(1, w.shape[1], dtype=table.dtype) for w in weights]
+        self.register_buffer('channels', torch.block_diag(*ones).to(table.device))
         self.register_buffer('shift', torch.cat(shifts))
-        conv = layers[-1].conv
-        first = lambda v: v[0] if isinstance(v, tuple) else v  # noqa: E731
-        self.stride, self.padding = first(conv.stride), first(conv.padding)
-        self.groups = self.shape[0] if conv.groups > 1 else 1
+        stride = layers[-1].conv.stride
+        self.stride = stride if isinstance(stride, int) else stride[0]
+        self.groups = self.shape[0] if layers[-1].conv.groups > 1 else 1
 
     def forward(self, x: Tensor, gates: Tensor | None) -> Tensor:
         """(N, in, H, W) and (N, kernels) gates -> (N, out, H', W')"""
-        out, batch = self.shape[0], len(x)
+        batch, stride, padding = len(x), self.stride, self.shape[-1] // 2
         if gates is None:
-            return F.conv2d(x, self.table[0], self.shift, self.stride, self.padding, 1, self.groups)
+            return F.conv2d(x, self.table[0], self.shift, stride, padding, 1, self.groups)
+        if self.shape[-1] > 3:
+            # rather as many static convolutions as kernels: onnxruntime needs a third of the time
+            table = self.table.view(len(self.channels), -1, *self.shape)
+            parts = []
+            for kernel, gate in zip(
+                table.sum(0), gates.view(batch, *table.shape[:2]).unbind(2), strict=True
+            ):
+                each = x * (gate @ self.channels)[:, :, None, None]
+                shift = None if parts else self.shift
+                parts.append(F.conv2d(each, kernel, shift, stride, padding, 1, self.groups))
+            return sum(parts[1:], parts[0])
         kernels = gates @ self.table
         if self.groups == 1:
-            maps = torch.baddbmm(self.shift[:, None], kernels.view(batch, out, -1), x.flatten(2))
-            return maps.view(batch, out, *x.shape[2:])
-        maps = F.conv2d(
-            x.reshape(1, -1, *x.shape[2:]),
-            kernels.view(-1, *self.shape[1:]),
-            self.shift.repeat(batch) if batch > 1 else self.shift,
-            self.stride,
-            self.padding,
-            1,
-            batch * self.groups,
-        )
-        return maps.view(batch, out, *maps.shape[2:])
+            maps = torch.baddbmm(
+                self.shift[:, None], kernels.view(batch, *self.shape[:2]), x.flatten(2)
+            )
+            return maps.unflatten(2, x.shape[2:])
+        kernels = kernels.view(-1, *self.shape[1:])
+        if batch == 1:
+            return F.conv2d(x, kernels, self.shift, stride, padding, 1, self.groups)
+        x = x.reshape(1, -1, *x.shape[2:])
+        shift = self.shift.repeat(batch)
+        maps = F.conv2d(x, kernels, shift, stride, padding, 1, batch * self.groups)
+        return maps.view(batch, -1, *maps.shape[2:])
+
+    def rows(self, x: Tensor, gates: Tensor | None) -> Tensor:
+        """The same of (H, W, N, in)."""
+        batch = x.shape[2]
+        kernels = self.table[0].repeat(batch, 1, 1, 1) if gates is None else gates @ self.table
+        if self.groups > 1:
+            shift = self.shift.repeat(batch) if batch > 1 else self.shift
+            return rows.depthwise(x, kernels.view(-1, *self.shape[1:]), shift, self.stride)
+        kernels = kernels.view(batch, *self.shape[:2]).transpose(1, 2)
+        out = torch.baddbmm(self.shift, x.flatten(0, 1).transpose(0, 1), kernels)
+        return out.transpose(0, 1).reshape(*x.shape[:3], -1)
 
 
 class Contexts(nn.Module):
@@ -134,7 +169,8 @@ class Contexts(nn.Module):
     def __init__(self, gcms: Sequence[GlobalContextModeling], groups: Sequence[int]) -> None:
         super().__init__()
         self.groups, pairs, scales = list(groups), [], []
-        for i, (gcm, parts) in enumerate(zip(gcms, groups)):
+        self.shifts, self.masks = nn.ParameterList(), nn.ParameterList()
+        for gcm, parts in zip(gcms, groups):
             channels = gcm.bn.num_features
             order = torch.arange(channels).view(-1, parts).t().flatten()
             first, *_, second, _ = copy.deepcopy(gcm.channel_attention)
@@ -144,38 +180,61 @@ class Contexts(nn.Module):
             pairs.append((first, second))
             scale, shift = affine(gcm.bn)
             scales.append(scale[order])
-            self.register_buffer(f'shift{i}', shift[order].view(1, -1, 1, 1))
-            self.register_buffer(f'mask{i}', gcm.conv_mask.weight[:, order].flatten(1))
+            self.shifts.append(shift[order])
+            self.masks.append(gcm.conv_mask.weight[:, order].flatten(1))
         self.widths = [len(scale) for scale in scales]
         self.gates = Gates(pairs, torch.cat(scales))
 
     def forward(self, x: Sequence[Tensor]) -> list[Tensor]:
+        """(N, C, H, W) of every branch -> the same"""
         contexts = []
-        for i, each in enumerate(x):
-            # a bias would not change the softmax
+        for each, mask in zip(x, self.masks):
             each = each.flatten(2)
-            mask = (getattr(self, f'mask{i}') @ each).softmax(2)
-            contexts.append((each @ mask.transpose(1, 2)).flatten(1))
-        gates = self.gates(contexts[0] if len(x) == 1 else torch.cat(contexts, dim=1))
+            weights = (mask @ each).softmax(2)  # a bias would not change it
+            contexts.append((each @ weights.transpose(1, 2)).flatten(1))
         outs = []
-        for i, (each, gate) in enumerate(zip(x, gates.split(self.widths, dim=1))):
-            out = each.mul_(gate[:, :, None, None]).add_(getattr(self, f'shift{i}'))
-            if self.groups[i] > 1:
-                out = out.unflatten(1, (self.groups[i], -1)).transpose(1, 2).flatten(1, 2)
-            outs.append(out)
-        return outs
+        for each, gate, shift in zip(x, self._gates(contexts), self.shifts):
+            # a batch norm is a single operation for onnxruntime
+            shift = shift.repeat(len(each))
+            half = torch.full_like(shift, 0.5)
+            flat = each if len(each) == 1 else each.reshape(1, -1, *each.shape[2:])
+            out = F.batch_norm(flat, 0 * half, half, gate.flatten(), shift, eps=0.5)
+            outs.append(out.view_as(each) if len(each) > 1 else out)
+        return [
+            out.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2) if groups > 1 else out
+            for out, groups in zip(outs, self.groups)
+        ]
+
+    def rows(self, x: Sequence[Tensor]) -> list[Tensor]:
+        """The same of (H, W, N, C)."""
+        contexts = [
+            rows.weighted_mean(each, F.linear(each, mask)) for each, mask in zip(x, self.masks)
+        ]
+        outs = []
+        for each, gate, shift in zip(x, self._gates(contexts), self.shifts):
+            outs.append(torch.addcmul(shift, each, gate))
+        return [
+            out.unflatten(3, (groups, -1)).transpose(3, 4).flatten(3, 4) if groups > 1 else out
+            for out, groups in zip(outs, self.groups)
+        ]
+
+    def _gates(self, contexts: list[Tensor]) -> Sequence[Tensor]:
+        return self.gates.rows(torch.cat(contexts, dim=1)).split(self.widths, dim=1)
 
 
-def join(
-    kept: Sequence[Tensor], changed: Sequence[Tensor], sites: Mapping[str, nn.ModuleList]
-) -> list[Tensor]:
-    """The halves of every branch's channels shuffled by interleaving, with plugins."""
-    outs = []
-    for keep, change, inner, outer in zip(kept, changed, sites['after_context'], sites['block']):
-        change = inner(change) if inner else change
-        out = torch.stack((keep, change), dim=2).flatten(1, 2)
-        outs.append(outer(out) if outer else out)
-    return outs
+def enlarge(x: Tensor, like: Tensor) -> Tensor:
+    """Nearest; by a constant factor, so that an exporter knows the size."""
+    return F.interpolate(x, scale_factor=int(like.shape[2]) // int(x.shape[2]))
+
+
+def enlarged_sum(x: Tensor, small: Tensor, weight: float = 1) -> Tensor:
+    """``weight * x`` and a tensor of lower resolution, enlarged (nearest)."""
+    return torch.add(enlarge(small, x), x, alpha=weight)
+
+
+def interleave(x: Tensor, y: Tensor) -> Tensor:
+    """Two (N, C, H, W) -> (N, 2 C, H, W), their channels in turn."""
+    return torch.stack((x, y), dim=2).flatten(1, 2)
 
 
 class FusedStem(nn.Module):
@@ -205,10 +264,27 @@ class FusedStem(nn.Module):
                 if isinstance(step, Contexts):
                     (half,) = step([half])
                 else:
-                    half = step(half, step.gates(half.mean((2, 3))) if step.dynamic else None)
+                    half = step(half, step.gates.rows(half.mean((2, 3))) if step.dynamic else None)
                     half = half.relu_() if step.relu else half
             halves.append(half)
-        return torch.stack(halves, dim=2).flatten(1, 2)
+        return interleave(*halves)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (H / 4, W / 4, N, C)"""
+        x = self.conv1(x.contiguous(memory_format=torch.channels_last)).permute(2, 3, 0, 1)
+        halves = []
+        for half, branch in zip(x.chunk(2, dim=3), (self.branch1, self.branch2)):
+            half = half.contiguous()
+            for step in branch:
+                if isinstance(step, Contexts):
+                    (half,) = step.rows([half])
+                else:
+                    half = step.rows(
+                        half, step.gates.rows(half.mean((0, 1))) if step.dynamic else None
+                    )
+                    half = half.relu_() if step.relu else half
+            halves.append(half)
+        return rows.interleave(*halves)
 
 
 class FusedBlock(nn.Module):
@@ -216,8 +292,9 @@ class FusedBlock(nn.Module):
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        self.masks = nn.ModuleList(block.dcm.conv_mask[:-1])
-        self.attention, self.pooling = block.dcm.channel_attention, block.dcm.pooling
+        self.masks = block.dcm.conv_mask[:-1]
+        first, *_, second, _ = block.dcm.channel_attention
+        self.attention, self.pooling = Gates([(first, second)]), block.dcm.pooling
         self.widths = block.dcm.channels
         self.kernels = nn.ModuleList(Kernels(conv.conv) for conv in block.conv)
         pairs = [
@@ -238,20 +315,38 @@ class FusedBlock(nn.Module):
             masked_pool(each, mask.weight.flatten(1) @ each.flatten(2), size, self.pooling)
             for each, mask in zip(changed, self.masks)
         ]
-        gates = self.attention(torch.cat([*pooled, changed[-1]], dim=1))
-        changed = [
-            enlarged_product(each, gate)
-            for each, gate in zip(changed, gates.split(self.widths, dim=1))
+        gates = self.attention(torch.cat([*pooled, changed[-1]], dim=1)).split(self.widths, dim=1)
+        changed = [each * enlarge(gate, each) for each, gate in zip(changed, gates)]
+        gates = self._gates([each.mean((2, 3)) for each in changed])
+        changed = [kernels(*args) for kernels, *args in zip(self.kernels, changed, gates)]
+        outs = []
+        for i, each in enumerate(self.contexts(changed)):
+            out = interleave(kept[i], self.sites['after_context'][i](each))
+            outs.append(self.sites['block'][i](out))
+        return outs
+
+    def rows(self, x: list[Tensor]) -> list[Tensor]:
+        """The same of (H, W, N, C)."""
+        kept, changed = zip(*(each.chunk(2, dim=3) for each in x))
+        size = changed[-1].shape[:2]
+        pooled = [
+            rows.masked_pool(each, F.linear(each, mask.weight.flatten(1)), size, self.pooling)
+            for each, mask in zip(changed, self.masks)
         ]
-        gates = iter(())
-        if self.gates is not None:
-            means = [each.mean((2, 3)) for each, k in zip(changed, self.kernels) if k.dynamic]
-            gates = iter(self.gates(torch.cat(means, dim=1)).split(self.counts, dim=1))
-        changed = [
-            kernels(each, next(gates) if kernels.dynamic else None)
-            for each, kernels in zip(changed, self.kernels)
-        ]
-        return join(kept, self.contexts(changed), self.sites)
+        gates = self.attention.rows(torch.cat([*pooled, changed[-1]], dim=3))
+        gates = gates.split(self.widths, dim=3)
+        changed = [rows.enlarged_product(*each) for each in zip(changed, gates)]
+        gates = self._gates([each.mean((0, 1)) for each in changed])
+        changed = [kernels.rows(*args) for kernels, *args in zip(self.kernels, changed, gates)]
+        return rows.join(kept, self.contexts.rows(changed), self.sites)
+
+    def _gates(self, means: list[Tensor]) -> list[Tensor | None]:
+        """Of every branch's kernels; None where they are not dynamic."""
+        if self.gates is None:
+            return [None] * len(means)
+        means = [each for each, kernels in zip(means, self.kernels) if kernels.dynamic]
+        gates = iter(self.gates.rows(torch.cat(means, dim=1)).split(self.counts, dim=1))
+        return [next(gates) if kernels.dynamic else None for kernels in self.kernels]
 
 
 def fuse(network: nn.Module) -> nn.Module:
@@ -264,4 +359,24 @@ def fuse(network: nn.Module) -> nn.Module:
         for stage in range(network.num_stages):
             for module in getattr(network, f'stage{stage}'):
                 module.layers = nn.Sequential(*map(FusedBlock, module.layers))
+                for row in (module.fuse_layers or ())[1:]:
+                    *_, last = (m for m in row[0].modules() if isinstance(m, nn.Conv2d))
+                    last.weight.mul_(2)
+                    last.bias.mul_(2)
     return network.requires_grad_(False)
+
+
+def record(network: nn.Module, size: tuple[int, int], batch: int) -> nn.Module:
+    """Let a fused network run a TorchScript graph for images of one size and number."""
+    first = next(network.parameters())
+    channels = network.stem.conv1.conv.in_channels
+    image = first.new_zeros(batch, channels, *size[::-1])
+    with torch.no_grad(), warnings.catch_warnings():
+        # sizes become constants, as they should; and TorchScript is deprecated
+        warnings.simplefilter('ignore', torch.jit.TracerWarning)
+        warnings.simplefilter('ignore', DeprecationWarning)
+        graph = torch.jit.freeze(torch.jit.trace(network, image, check_trace=False))
+        for _ in range(3):  # the first runs optimise it
+            graph(image)
+    network.recorded = {(image.shape, image.dtype, image.device): graph}
+    return network
