@@ -34,6 +34,9 @@ FILES = {'broken.py': 'x = (', 'misplaced.py': MISPLACED, 'page.md': 'hello', 'f
         ('make_synthetic_coco new --people 3 1', 'people must be integers'),
         ('make_synthetic_coco new --backgrounds gone', "got 'gone'"),
         ('make_synthetic_coco full', 'full exists and is not an empty folder'),
+        ('pictures --checkpoint gone.pth', 'gone.pth'),
+        ('publish_model gone.pth new.pth', 'gone.pth does not exist'),
+        ('publish_model page.md new.pth', 'truncated, damaged or no PyTorch checkpoint'),
     ],
 )
 def test_bad_arguments(command, message, tmp_path, monkeypatch, capsys):

@@ -3,11 +3,11 @@ places, weights of kernels, poolings, and the energy of features before and afte
 an HTML page. Exit status: 0, or 2 for a bad input or argument."""
 
 import argparse
-import sys
 
 from mmengine.config import DictAction
 
 from mmpose_attn.apis import save_attention_maps
+from mmpose_attn.command_line import BAD_INPUT, one_line_errors
 from mmpose_attn.engine import CheckpointError
 
 
@@ -33,12 +33,9 @@ def main() -> None:
     add('--device', default='auto', help="'auto' (default), 'cpu', 'cuda' or 'cuda:1'")
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='of the config')
     args = parser.parse_args()
-    try:
-        files = save_attention_maps(**vars(args))
-    except (ValueError, OSError, CheckpointError) as error:
-        parser.exit(2, f'{parser.prog}: error: {error}\n')
-    print(*files, sep='\n')
+    with one_line_errors(parser, (*BAD_INPUT, CheckpointError)):
+        print(*save_attention_maps(**vars(args)), sep='\n')
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

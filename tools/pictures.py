@@ -2,6 +2,8 @@
 
 import argparse
 
+from mmpose_attn.command_line import BAD_INPUT, one_line_errors
+from mmpose_attn.engine import CheckpointError
 from mmpose_attn.pictures import make_pictures
 
 
@@ -12,8 +14,9 @@ def main() -> None:
     parser.add_argument('--checkpoint', required=True, help='what the demo has trained')
     parser.add_argument('--out', default='docs/images', help='folder for the pictures')
     args = parser.parse_args()
-    for file in make_pictures(args.checkpoint, args.out):
-        print(file, f'{file.stat().st_size:,} bytes')
+    with one_line_errors(parser, (*BAD_INPUT, CheckpointError)):
+        for file in make_pictures(args.checkpoint, args.out):
+            print(file, f'{file.stat().st_size:,} bytes')
 
 
 if __name__ == '__main__':

@@ -4,7 +4,17 @@ MMPose's own cannot load what MMEngine writes where torch >= 2.6 protects loadin
 imported it can, and code in a checkpoint is still refused.
 """
 
-from mmpose_attn.engine import run_mmpose_tool
+import sys
+
+from mmpose_attn.engine import CheckpointError, run_mmpose_tool
+from mmpose_attn.engine.checkpoint import load_from_local
 
 if __name__ == '__main__':
-    run_mmpose_tool('misc/publish_model')
+    try:
+        for path in sys.argv[1:2]:
+            if not path.startswith('-'):
+                load_from_local(path, 'cpu')  # says clearly what is wrong with a file
+        run_mmpose_tool('misc/publish_model')
+    except (OSError, CheckpointError) as error:
+        print(f'publish_model.py: error: {error}', file=sys.stderr)
+        sys.exit(2)
