@@ -46,11 +46,13 @@ class CSPPAN(BaseModule):
         kernel_size: of the depthwise convolutions, odd; 5 in the paper.
         norm_cfg: config of the norms.
         act_cfg: config of the activations.
+        concat: put all outputs together at the highest resolution (bilinear), for a head that reads
+            one tensor.
         init_cfg: MMEngine's initialisation config.
 
     Shape:
-        a list of (N, C_i, H_i, W_i) -> a tuple of (N, out_channels, H_i, W_i); each resolution half
-        of the one before
+        a list of (N, C_i, H_i, W_i) -> a tuple of (N, out_channels, H_i, W_i), or with ``concat``
+        of one (N, branches * out_channels, H_0, W_0); each resolution half of the one before
 
     Raises:
         ValueError: if there are fewer than two branches, ``kernel_size`` is even, the width is odd,
@@ -64,6 +66,7 @@ class CSPPAN(BaseModule):
         kernel_size: int = 5,
         norm_cfg: Mapping = NORM,
         act_cfg: Mapping = ACT,
+        concat: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -73,6 +76,7 @@ class CSPPAN(BaseModule):
                 'CSPPAN needs at least two branches, an odd kernel_size and an even out_channels, '
                 f'got in_channels={in_channels}, kernel_size={kernel_size}, out_channels={width}'
             )
+        self.concat = concat
         cfg = dict(norm_cfg=dict(norm_cfg), act_cfg=dict(act_cfg))
         steps = len(in_channels) - 1
         self.laterals = nn.ModuleList(ConvModule(each, width, 1, **cfg) for each in in_channels)
@@ -101,4 +105,7 @@ class CSPPAN(BaseModule):
             x[i] = self.top_down[i](torch.cat((x[i], above), dim=1))
         for i, (down, fusion) in enumerate(zip(self.downsamples, self.bottom_up)):
             x[i + 1] = fusion(torch.cat((down(x[i]), x[i + 1]), dim=1))
+        if self.concat:
+            size = x[0].shape[2:]
+            x = [torch.cat([F.interpolate(each, size, mode='bilinear') for each in x], dim=1)]
         return tuple(x)
