@@ -13,6 +13,7 @@ target = [affine, dict(type='GenerateTarget', encoder=codec), _base_.pack]
 workers = dict(num_workers=0, persistent_workers=False)
 data = dict(data_root=data_root, data_prefix=dict(img='images/'))
 train_dataloader = dict(
+    batch_size=16,
     dataset=dict(
         data,
         ann_file='lspet_train.json',
@@ -36,10 +37,10 @@ val_evaluator = dict(_delete_=True, type='PCKAccuracy', thr=0.2)
 test_evaluator = val_evaluator
 
 # the recipe's rate, with warm-up and steps at about its places in a far shorter training
-train_cfg = dict(max_epochs=12, val_interval=2)
+train_cfg = dict(max_epochs=8, val_interval=4)
 param_scheduler = [
     dict(type='LinearLR', begin=0, end=50, start_factor=0.001, by_epoch=False),
-    dict(type='MultiStepLR', milestones=[8, 10], gamma=0.1, by_epoch=True),
+    dict(type='MultiStepLR', milestones=[5, 7], gamma=0.1, by_epoch=True),
 ]
 default_hooks = dict(
     logger=dict(interval=10), checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='PCK')

@@ -56,7 +56,7 @@ class CSPPAN(BaseModule):
 
     Raises:
         ValueError: if there are fewer than two branches, ``kernel_size`` is even, the width is odd,
-            or the inputs are not as many as ``in_channels``.
+            or the inputs are not those of ``in_channels``.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class CSPPAN(BaseModule):
                 'CSPPAN needs at least two branches, an odd kernel_size and an even out_channels, '
                 f'got in_channels={in_channels}, kernel_size={kernel_size}, out_channels={width}'
             )
-        self.concat = concat
+        self.in_channels, self.concat = list(in_channels), concat
         cfg = dict(norm_cfg=dict(norm_cfg), act_cfg=dict(act_cfg))
         steps = len(in_channels) - 1
         self.laterals = nn.ModuleList(ConvModule(each, width, 1, **cfg) for each in in_channels)
@@ -94,10 +94,11 @@ class CSPPAN(BaseModule):
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        if len(inputs) != len(self.laterals):
+        widths = [each.shape[1] for each in inputs]
+        if widths != self.in_channels:
             raise ValueError(
-                f'CSPPAN: {len(self.laterals)} in_channels, but {len(inputs)} inputs; does the '
-                'backbone return every branch?'
+                f'CSPPAN: in_channels={self.in_channels}, but the inputs have {widths}; does the '
+                'backbone return every branch, and without a head of its own?'
             )
         x = [lateral(each) for lateral, each in zip(self.laterals, inputs)]
         for i in reversed(range(len(x) - 1)):
