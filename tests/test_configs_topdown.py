@@ -14,7 +14,7 @@ from mmengine import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
-from mmpose.apis import MMPoseInferencer
+from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
 from mmpose.apis.inferencers import base_mmpose_inferencer
 from mmpose.registry import DATASETS, METRICS, TRANSFORMS
 
@@ -535,7 +535,61 @@ def test_inferencer_detects_people_first(images, roots, tmp_path, monkeypatch):
         assert found == [JOINTS[images]] * 2
 
 
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (
+            {
+                'codec.input_size': (150, 200),
+                'codec.heatmap_size': (37, 50),
+                'train_dataloader.dataset.pipeline.5.input_size': (150, 200),
+                'train_dataloader.dataset.pipeline.6.encoder.input_size': (150, 200),
+                'train_dataloader.dataset.pipeline.6.encoder.heatmap_size': (37, 50),
+            },
+            r'multiples of 32; got \(2, 3, 200, 150\)',
+        ),
+        (
+            {'model.backbone.extra.stages_spec.num_modules': (2, 4)},
+            "'num_modules'.*num_stages=3 entries",
+        ),
+        (
+            {
+                'model.backbone.extra.stages_spec.num_branches': (2, 3, 5),
+                'model.backbone.extra.stages_spec.num_channels': [
+                    (8, 16),
+                    (8, 16, 32),
+                    (8, 16, 32, 64, 128),
+                ],
+            },
+            'stage 2 has 5 branches, but num_groups only 4 entries',
+        ),
+        ({'model.backbone.extra.with_head': True}, r'but the inputs have \[8, 8, 8, 8\]'),
+    ],
+    ids=['size', 'lengths', 'branches', 'head'],
+)
+def test_dite_hrnet_refuses_what_does_not_fit(change, message, roots, tmp_path):
+    neck = 'model.backbone.extra.with_head' in change
+    name = f'dite_hrnet_{"csppan_" if neck else ""}18_coco_256x192'
+    config = write_config(tmp_path, base=ROOT / 'configs' / f'{name}.py')
+    if neck:
+        change = {'model.neck.in_channels': [8, 16, 32, 64], **change}
+    with pytest.raises(ValueError, match=message):
+        build_runner(config, tmp_path / 'work', **change).train()
+
+
+def test_lite_hrnet_by_init_model(roots, tmp_path):
+    """MMPose's LiteHRNet.train() and .eval() return None, which nobody may use."""
+    config = write_config(tmp_path, base=ROOT / 'configs' / 'litehrnet_18_coco_256x192.py')
+    model = init_model(str(config), device='cpu')
+    assert type(model.backbone).__name__ == 'LiteHRNet'
+    assert not any(module.training for module in model.modules())
+    (result,) = inference_topdown(model, np.zeros((100, 80, 3), np.uint8))
+    assert result.pred_instances.keypoints.shape == (1, 17, 2)
+
+
 REAL = dict(
+    dite_hrnet_18_coco_256x192=('coco', 'test_coco.json', 'test_coco_det_AP_H_56.json'),
+    litehrnet_18_mpii_256x256=('mpii', 'test_mpii.json', None),
     hrnet_camsam_w32_coco_256x192=('coco', 'test_coco.json', 'test_coco_det_AP_H_56.json'),
     dehrnet_w32_crowdpose_256x192=(
         'crowdpose',

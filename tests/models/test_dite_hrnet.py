@@ -321,7 +321,5 @@ def test_csp_pan_errors(kwargs):
     with pytest.raises(ValueError, match='CSPPAN needs'):
         CSPPAN(**kwargs)
     for widths in ([16], [16, 16]):
-        with pytest.raises(
-            ValueError, match=rf'in_channels=.16, 32., but the inputs have .{widths[0]}'
-        ):
+        with pytest.raises(ValueError, match='in_channels=.16, 32., but the inputs have .16'):
             CSPPAN([16, 32])([torch.randn(1, width, 8, 8) for width in widths])
