@@ -15,7 +15,7 @@ from tests.helpers import ROOT
 
 @pytest.fixture
 def logs(tmp_path):
-    """MMEngine's log of 40 steps, loss 2 / sqrt(step), and a table of 3 epochs of loss 1 / epoch."""
+    """MMEngine's log, 40 steps of loss 2 / sqrt(step), and a table, 3 epochs of loss 1 / epoch."""
     lines = [dict(loss=2 / np.sqrt(step), lr=1.0, step=step, iter=step) for step in range(1, 41)]
     lines.insert(7, dict(PCK=0.5, step=1))
     scalars, table = tmp_path / 'scalars.json', tmp_path / 'table.json'
