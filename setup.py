@@ -88,7 +88,11 @@ setup(
     packages=find_packages(include=['mmpose_attn*']),
     python_requires='>=3.10',
     install_requires=['numpy>=1.22', 'scipy>=1.8'],
-    extras_require={'mim': MIM_REQUIRES, 'test': ['pytest>=8', 'pytest-xdist>=3.6']},
+    extras_require={
+        'mim': MIM_REQUIRES,
+        'onnx': ['onnx>=1.17', 'onnxruntime>=1.20'],
+        'test': ['pytest>=8', 'pytest-xdist>=3.6'],
+    },
     cmdclass={'build_py': BuildPyWithMim},
     zip_safe=False,
 )

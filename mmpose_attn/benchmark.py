@@ -8,7 +8,7 @@ import os
 import platform
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -66,11 +66,21 @@ class Row:
         theirs, ours = self.medians
         return theirs / ours
 
+    @property
+    def overhead(self) -> float:
+        """Median over the pairs of how much longer ours took: small differences are lost in a
+        ratio of medians, because the machine's speed drifts by more than them."""
+        return statistics.median(b / a for a, b in zip(self.theirs, self.ours, strict=True)) - 1
+
 
 def interleave(
     theirs: Callable[[], Any], ours: Callable[[], Any], repeat: int, device: str = 'cpu'
 ) -> tuple[list[float], list[float]]:
-    """Milliseconds of ``repeat`` calls of each, in turn, after one of each that does not count."""
+    """Milliseconds of ``repeat`` calls of each, after one of each that does not count.
+
+    They take turns, and turns in going first: the second of a pair finds the caches as the first
+    left them.
+    """
 
     def milliseconds(call: Callable[[], Any]) -> float:
         wait()
@@ -81,9 +91,12 @@ def interleave(
 
     wait = torch.cuda.synchronize if device.startswith('cuda') else lambda: None
     milliseconds(theirs), milliseconds(ours)
-    pairs = [(milliseconds(theirs), milliseconds(ours)) for _ in range(repeat)]
-    first, second = zip(*pairs, strict=True)
-    return list(first), list(second)
+    first, second = [], []
+    for index in range(repeat):
+        turns = [(theirs, first), (ours, second)]
+        for call, times in turns[:: -1 if index % 2 else 1]:
+            times.append(milliseconds(call))
+    return first, second
 
 
 # ------------------------------------------------------------------------------------- decoding
@@ -362,7 +375,8 @@ def _attention_rows(width: int, size: tuple[int, int], repeat: int, device: str)
     builders['DEM and DySample'] = partial(DEHRNet, extra)
     for name, build in {'no plugin': partial(AttnHRNet, extra), **builders}.items():
         network = build().to(device).eval()
-        network.load_state_dict(plain.state_dict(), strict=False)
+        # the very same weights: where a copy lies in memory alone makes up to 2 %
+        network.load_state_dict(plain.state_dict(), strict=False, assign=True)
         with torch.no_grad():
             theirs, ours = interleave(lambda: plain(image), lambda: network(image), repeat, device)  # noqa: B023
         plugins = [plugin.module for plugin in network.named_plugins()]
@@ -370,13 +384,10 @@ def _attention_rows(width: int, size: tuple[int, int], repeat: int, device: str)
             if not plugins and not torch.equal(plain(image)[0], network(image)[0]):
                 raise RuntimeError('AttnHRNet without plugins differs from HRNet')
         cost = sum(p.numel() for plugin in plugins for p in plugin.parameters())
-        more = 100 * (statistics.median(ours) / statistics.median(theirs) - 1)
-        yield Row(
-            f'HRNet-W{width} {size[0]}x{size[1]}, then with {name}',
-            theirs,
-            ours,
-            f'{more:+.1f} %; {len(plugins)} places, {cost:,} parameters',
-        )
+        name = f'HRNet-W{width} {size[0]}x{size[1]}, then with {name}'
+        note = f'{len(plugins)} places, {cost:,} parameters'
+        row = Row(name, theirs, ours, note)
+        yield replace(row, note=f'{100 * row.overhead:+.1f} %; {note}')
 
 
 # ----------------------------------------------------------------------------------------- dite
@@ -534,7 +545,7 @@ def run(
         )
     if 'attention' in parts:
         width, image = (8, (64, 64)) if quick else (32, (192, 256))
-        yield from _attention_rows(width, image, repeat or (2 if quick else 40), device)
+        yield from _attention_rows(width, image, repeat or (2 if quick else 100), device)
     if 'dite' in parts:
         network = (
             (8, (1, 1, 1), (64, 64), (2,), 8) if quick else (40, (2, 4, 2), (192, 256), (8,), 32)

@@ -43,6 +43,25 @@ def hrnet_extra(
     return extra
 
 
+def dite_extra(width=40, modules=(2, 4, 2), stem=32, with_head=True, blocks=2) -> dict:
+    """The ``extra`` of Dite-HRNet's released configs; narrower for networks of milliseconds."""
+    return dict(
+        stem=dict(stem_channels=stem, out_channels=stem, expand_ratio=1),
+        num_stages=len(modules),
+        stages_spec=dict(
+            num_modules=modules,
+            num_branches=tuple(range(2, 2 + len(modules))),
+            num_blocks=(blocks,) * len(modules),
+            with_fuse=(True,) * len(modules),
+            reduce_ratios=(8,) * len(modules),
+            num_channels=tuple(
+                tuple(width * 2**i for i in range(count)) for count in range(2, 2 + len(modules))
+            ),
+        ),
+        with_head=with_head,
+    )
+
+
 def higherhrnet_cfg(width: int = 4, num_keypoints: int = 17, plugins=None, **kwargs) -> dict:
     """Config of a small HigherHRNet estimator; ``kwargs`` go to the estimator."""
     head = dict(

@@ -25,7 +25,12 @@ def test_ratio_is_of_medians():
 def test_calls_alternate_after_one_of_each():
     calls = []
     theirs, ours = interleave(lambda: calls.append('a'), lambda: calls.append('b'), 3)
-    assert ''.join(calls) == 'ab' * 4 and len(theirs) == len(ours) == 3
+    assert ''.join(calls) == 'ab' + 'ab' + 'ba' + 'ab' and len(theirs) == len(ours) == 3
+
+
+def test_overhead_is_that_of_pairs():
+    row = benchmark.Row('slower and slower', theirs=(1.0, 2.0, 4.0), ours=(1.5, 2.5, 5.0))
+    assert row.overhead == pytest.approx(0.25) and row.ratio == pytest.approx(2 / 2.5)
 
 
 @pytest.mark.parametrize('part', benchmark.PARTS)

@@ -10,29 +10,17 @@ from mmpose.registry import MODELS
 from torch import nn
 
 from mmpose_attn.models import CSPPAN, DiteHRNet, SEAttention
-from tests.helpers import PARITY, assert_close, parity_sample, parity_state, randomize
+from tests.helpers import (
+    PARITY,
+    assert_close,
+    dite_extra,
+    parity_sample,
+    parity_state,
+    randomize,
+)
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')
 NAME = 'dite18_256x192'
-
-
-def dite_extra(width=40, modules=(2, 4, 2), stem=32, with_head=True, blocks=2):
-    """The released configs' ``extra``; narrower for networks of milliseconds."""
-    return dict(
-        stem=dict(stem_channels=stem, out_channels=stem, expand_ratio=1),
-        num_stages=len(modules),
-        stages_spec=dict(
-            num_modules=modules,
-            num_branches=tuple(range(2, 2 + len(modules))),
-            num_blocks=(blocks,) * len(modules),
-            with_fuse=(True,) * len(modules),
-            reduce_ratios=(8,) * len(modules),
-            num_channels=tuple(
-                tuple(width * 2**i for i in range(count)) for count in range(2, 2 + len(modules))
-            ),
-        ),
-        with_head=with_head,
-    )
 
 
 @pytest.fixture

@@ -12,7 +12,9 @@ from mmpose_attn.models.layers import (
     DynamicSplitConv,
     GlobalContextModeling,
 )
-from mmpose_attn.models.layers.context_modeling import enlarged_product, enlarged_sum, masked_pool
+from mmpose_attn.models.layers import rows as in_rows
+from mmpose_attn.models.layers.context_modeling import masked_pool
+from mmpose_attn.models.layers.rows import from_rows, to_rows
 from tests.helpers import randomize
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')
@@ -27,7 +29,6 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-@pytest.mark.parametrize('fast', [False, True])
 @pytest.mark.parametrize(
     'channels, out, kernel, stride, groups',
     [
@@ -37,10 +38,9 @@ def sigmoid(x):
         (3, 5, 3, 1, 1),
     ],
 )
-def test_dynamic_conv(fast, channels, out, kernel, stride, groups):
+def test_dynamic_conv(channels, out, kernel, stride, groups):
     layer = DynamicConv(channels, out, kernel, stride, kernel // 2, groups=groups, num_kernels=3)
     layer = randomize(layer).double().eval()
-    layer.fast = fast
     assert layer.attention.conv1.out_channels == (3 if channels == 3 else max(1, channels // 4))
     x = tensor(2, channels, 7, 5)
     ours = layer(x)
@@ -54,6 +54,9 @@ def test_dynamic_conv(fast, channels, out, kernel, stride, groups):
         mixed = sum(g * w for g, w in zip(gates, layer.aggregation.weight))
         expected = F.conv2d(sample[None], mixed, None, stride, kernel // 2, 1, groups)[0]
         torch.testing.assert_close(y, expected)
+    if groups == channels or kernel == 1:
+        rows = layer.convolve_rows(to_rows(x), x.mean((2, 3)))
+        torch.testing.assert_close(from_rows(rows), ours)
 
 
 def test_dynamic_conv_in_a_conv_module():
@@ -80,7 +83,7 @@ def test_dynamic_split_conv(kernels):
     for channel in range(8):
         place, group = divmod(channel, 2)
         torch.testing.assert_close(out[:, channel], parts[group][:, place])
-    raw = layer.without_norm(x)
+    raw = from_rows(layer.rows_without_norm(to_rows(x)))
     for index, conv in enumerate(layer.conv):
         norm = conv.bn(raw[:, 4 * index : 4 * index + 4])
         torch.testing.assert_close(norm, parts[index])
@@ -122,7 +125,10 @@ def test_masked_pool(pooling, size):
     x, logits = tensor(2, 5, 4, 6), tensor(2, 1, 4, 6, seed=1)
     # a slice of channels, as in the network
     ours = masked_pool(x[:, 2:], logits, size, pooling).numpy()
-    np.testing.assert_allclose(ours, slow_pool(x[:, 2:], logits, size, pooling), rtol=1e-10)
+    expected = slow_pool(x[:, 2:], logits, size, pooling)
+    np.testing.assert_allclose(ours, expected, rtol=1e-10)
+    ours = in_rows.masked_pool(to_rows(x)[..., 2:], to_rows(logits), size, pooling)
+    np.testing.assert_allclose(from_rows(ours), expected, rtol=1e-10)
 
 
 def test_poolings_differ_but_for_one_place():
@@ -139,14 +145,14 @@ def test_poolings_differ_but_for_one_place():
     assert changed[:, 1:].any()
 
 
-@pytest.mark.parametrize('fast', [False, True])
-def test_dense_context(fast):
+@pytest.mark.parametrize('rows', [False, True])
+def test_dense_context(rows):
     layer = randomize(DenseContextModeling([4, 8], 3, 'spatial')).double().eval()
-    layer.fast = fast
     x = [tensor(2, 4, 4, 8), tensor(2, 8, 2, 4, seed=1)]
     pooled = slow_pool(x[0], layer.conv_mask[0](x[0]).detach(), (2, 4), 'spatial')
     gates = layer.channel_attention(torch.cat((torch.from_numpy(pooled), x[1]), dim=1))
-    for out, each, gate in zip(layer(x), x, gates.split([4, 8], dim=1)):
+    outs = list(map(from_rows, layer.rows(list(map(to_rows, x))))) if rows else layer(x)
+    for out, each, gate in zip(outs, x, gates.split([4, 8], dim=1)):
         factor = each.shape[2] // 2
         expected = each * gate.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
         torch.testing.assert_close(out, expected)
@@ -162,5 +168,15 @@ def test_global_context():
 def test_enlarged():
     x, small = tensor(2, 3, 4, 6), tensor(2, 3, 2, 2, seed=1)
     up = small.repeat_interleave(2, 2).repeat_interleave(3, 3)
-    torch.testing.assert_close(enlarged_product(x, small), x * up)
-    torch.testing.assert_close(enlarged_sum(x, small, 2), 2 * x + up)
+    rows, small = to_rows(x), to_rows(small)
+    torch.testing.assert_close(from_rows(in_rows.enlarged_product(rows, small)), x * up)
+    torch.testing.assert_close(from_rows(in_rows.enlarged_sum(rows, small, 2)), 2 * x + up)
+    bilinear = F.interpolate(from_rows(small), size=(4, 6), mode='bilinear', align_corners=True)
+    torch.testing.assert_close(from_rows(in_rows.enlarge(small, (4, 6))), bilinear)
+
+
+@pytest.mark.parametrize('kernel, groups, stride', [(3, 4, 2), (5, 4, 1), (1, 1, 1)])
+def test_convolution_of_rows(kernel, groups, stride):
+    x = tensor(3, 4, 6, 8)
+    layer = torch.nn.Conv2d(4, 4, kernel, stride, kernel // 2, groups=groups).double()
+    torch.testing.assert_close(from_rows(in_rows.conv(layer, to_rows(x))), layer(x))

@@ -1,7 +1,11 @@
-"""Dite-HRNet for inference: the same function by fewer and larger operations."""
+"""Dite-HRNet for inference: the same function by fewer and larger operations.
+
+Tensors are (H, W, N, C), see :mod:`..layers.rows`.
+"""
 
 import copy
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -10,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..layers.context_modeling import GlobalContextModeling, enlarged_product, masked_pool
+from ..layers import rows
+from ..layers.context_modeling import GlobalContextModeling
 from ..layers.dynamic_conv import DynamicConv, KernelAttention
 
 
@@ -64,7 +69,8 @@ class Gates(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, ins) -> (N, gates)"""
-        x = self.second(self.first(x).relu_()).sigmoid_()
+        x = F.linear(x, self.first.weight, self.first.bias).relu_()
+        x = F.linear(x, self.second.weight, self.second.bias).sigmoid_()
         return x if self.scale is None else x.mul_(self.scale)
 
 
@@ -97,30 +103,20 @@ class Kernels(nn.Module):
         )
         self.register_buffer('table', table)
         self.register_buffer('shift', torch.cat(shifts))
-        conv = layers[-1].conv
-        first = lambda v: v[0] if isinstance(v, tuple) else v  # noqa: E731
-        self.stride, self.padding = first(conv.stride), first(conv.padding)
-        self.groups = self.shape[0] if conv.groups > 1 else 1
+        stride = layers[-1].conv.stride
+        self.stride = stride if isinstance(stride, int) else stride[0]
+        self.depthwise = layers[-1].conv.groups > 1
 
     def forward(self, x: Tensor, gates: Tensor | None) -> Tensor:
-        """(N, in, H, W) and (N, kernels) gates -> (N, out, H', W')"""
-        out, batch = self.shape[0], len(x)
-        if gates is None:
-            return F.conv2d(x, self.table[0], self.shift, self.stride, self.padding, 1, self.groups)
-        kernels = gates @ self.table
-        if self.groups == 1:
-            maps = torch.baddbmm(self.shift[:, None], kernels.view(batch, out, -1), x.flatten(2))
-            return maps.view(batch, out, *x.shape[2:])
-        maps = F.conv2d(
-            x.reshape(1, -1, *x.shape[2:]),
-            kernels.view(-1, *self.shape[1:]),
-            self.shift.repeat(batch) if batch > 1 else self.shift,
-            self.stride,
-            self.padding,
-            1,
-            batch * self.groups,
-        )
-        return maps.view(batch, out, *maps.shape[2:])
+        """(H, W, N, in) and (N, kernels) gates -> (H', W', N, out)"""
+        batch = x.shape[2]
+        kernels = self.table[0].repeat(batch, 1, 1, 1) if gates is None else gates @ self.table
+        if self.depthwise:
+            shift = self.shift.repeat(batch) if batch > 1 else self.shift
+            return rows.depthwise(x, kernels.view(-1, *self.shape[1:]), shift, self.stride)
+        kernels = kernels.view(batch, *self.shape[:2]).transpose(1, 2)
+        out = torch.baddbmm(self.shift, x.flatten(0, 1).transpose(0, 1), kernels)
+        return out.transpose(0, 1).reshape(*x.shape[:3], -1)
 
 
 class Contexts(nn.Module):
@@ -144,37 +140,36 @@ class Contexts(nn.Module):
             pairs.append((first, second))
             scale, shift = affine(gcm.bn)
             scales.append(scale[order])
-            self.register_buffer(f'shift{i}', shift[order].view(1, -1, 1, 1))
-            self.register_buffer(f'mask{i}', gcm.conv_mask.weight[:, order].flatten(1))
+            self.register_buffer(f'shift{i}', shift[order])
+            self.register_buffer(f'mask{i}', gcm.conv_mask.weight[:, order].flatten(1).t())
         self.widths = [len(scale) for scale in scales]
         self.gates = Gates(pairs, torch.cat(scales))
 
     def forward(self, x: Sequence[Tensor]) -> list[Tensor]:
+        """(H, W, N, C) of every branch -> the same"""
         contexts = []
         for i, each in enumerate(x):
             # a bias would not change the softmax
-            each = each.flatten(2)
-            mask = (getattr(self, f'mask{i}') @ each).softmax(2)
-            contexts.append((each @ mask.transpose(1, 2)).flatten(1))
+            contexts.append(rows.weighted_mean(each, each @ getattr(self, f'mask{i}')))
         gates = self.gates(contexts[0] if len(x) == 1 else torch.cat(contexts, dim=1))
         outs = []
         for i, (each, gate) in enumerate(zip(x, gates.split(self.widths, dim=1))):
-            out = each.mul_(gate[:, :, None, None]).add_(getattr(self, f'shift{i}'))
+            out = torch.addcmul(getattr(self, f'shift{i}'), each, gate)
             if self.groups[i] > 1:
-                out = out.unflatten(1, (self.groups[i], -1)).transpose(1, 2).flatten(1, 2)
+                out = out.unflatten(3, (self.groups[i], -1)).transpose(3, 4).flatten(3, 4)
             outs.append(out)
         return outs
 
 
-def join(
-    kept: Sequence[Tensor], changed: Sequence[Tensor], sites: Mapping[str, nn.ModuleList]
-) -> list[Tensor]:
+def join(kept: Sequence[Tensor], changed: Sequence[Tensor], sites) -> list[Tensor]:
     """The halves of every branch's channels shuffled by interleaving, with plugins."""
+
+    def at(site: nn.Module, x: Tensor) -> Tensor:
+        return rows.to_rows(site(rows.from_rows(x))) if site else x
+
     outs = []
     for keep, change, inner, outer in zip(kept, changed, sites['after_context'], sites['block']):
-        change = inner(change) if inner else change
-        out = torch.stack((keep, change), dim=2).flatten(1, 2)
-        outs.append(outer(out) if outer else out)
+        outs.append(at(outer, rows.interleave(keep, at(inner, change))))
     return outs
 
 
@@ -198,17 +193,20 @@ class FusedStem(nn.Module):
                 steps.append(step)
             self.add_module(name, steps)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def rows(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (H / 4, W / 4, N, C)"""
+        x = self.conv1(x.contiguous(memory_format=torch.channels_last)).permute(2, 3, 0, 1)
         halves = []
-        for half, branch in zip(self.conv1(x).chunk(2, dim=1), (self.branch1, self.branch2)):
+        for half, branch in zip(x.chunk(2, dim=3), (self.branch1, self.branch2)):
+            half = half.contiguous()
             for step in branch:
                 if isinstance(step, Contexts):
                     (half,) = step([half])
                 else:
-                    half = step(half, step.gates(half.mean((2, 3))) if step.dynamic else None)
+                    half = step(half, step.gates(half.mean((0, 1))) if step.dynamic else None)
                     half = half.relu_() if step.relu else half
             halves.append(half)
-        return torch.stack(halves, dim=2).flatten(1, 2)
+        return rows.interleave(*halves)
 
 
 class FusedBlock(nn.Module):
@@ -216,8 +214,9 @@ class FusedBlock(nn.Module):
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        self.masks = nn.ModuleList(block.dcm.conv_mask[:-1])
-        self.attention, self.pooling = block.dcm.channel_attention, block.dcm.pooling
+        for i, mask in enumerate(block.dcm.conv_mask[:-1]):
+            self.register_buffer(f'mask{i}', mask.weight.flatten(1).t())
+        self.attention, self.pooling = Gates2(block.dcm.channel_attention), block.dcm.pooling
         self.widths = block.dcm.channels
         self.kernels = nn.ModuleList(Kernels(conv.conv) for conv in block.conv)
         pairs = [
@@ -231,27 +230,32 @@ class FusedBlock(nn.Module):
         self.sites = block.sites
         self.contexts = Contexts(block.gcm, [conv.num_groups for conv in block.conv])
 
-    def forward(self, x: list[Tensor]) -> list[Tensor]:
-        kept, changed = zip(*(each.chunk(2, dim=1) for each in x))
-        size = changed[-1].shape[2:]
+    def rows(self, x: list[Tensor]) -> list[Tensor]:
+        kept, changed = zip(*(each.chunk(2, dim=3) for each in x))
+        size = changed[-1].shape[:2]
         pooled = [
-            masked_pool(each, mask.weight.flatten(1) @ each.flatten(2), size, self.pooling)
-            for each, mask in zip(changed, self.masks)
+            rows.masked_pool(each, each @ getattr(self, f'mask{i}'), size, self.pooling)
+            for i, each in enumerate(changed[:-1])
         ]
-        gates = self.attention(torch.cat([*pooled, changed[-1]], dim=1))
+        gates = self.attention(torch.cat([*pooled, changed[-1]], dim=3))
         changed = [
-            enlarged_product(each, gate)
-            for each, gate in zip(changed, gates.split(self.widths, dim=1))
+            rows.enlarged_product(each, gate)
+            for each, gate in zip(changed, gates.split(self.widths, dim=3))
         ]
         gates = iter(())
         if self.gates is not None:
-            means = [each.mean((2, 3)) for each, k in zip(changed, self.kernels) if k.dynamic]
+            means = [each.mean((0, 1)) for each, k in zip(changed, self.kernels) if k.dynamic]
             gates = iter(self.gates(torch.cat(means, dim=1)).split(self.counts, dim=1))
         changed = [
             kernels(each, next(gates) if kernels.dynamic else None)
             for each, kernels in zip(changed, self.kernels)
         ]
         return join(kept, self.contexts(changed), self.sites)
+
+
+def Gates2(attention):
+    first, *_, second, _ = attention
+    return Gates([(first, second)])
 
 
 def fuse(network: nn.Module) -> nn.Module:
@@ -265,3 +269,19 @@ def fuse(network: nn.Module) -> nn.Module:
             for module in getattr(network, f'stage{stage}'):
                 module.layers = nn.Sequential(*map(FusedBlock, module.layers))
     return network.requires_grad_(False)
+
+
+def record(network: nn.Module, size: tuple[int, int], batch: int) -> nn.Module:
+    """Let a fused network run a TorchScript graph for images of one size and number."""
+    first = next(network.parameters())
+    channels = network.stem.conv1.conv.in_channels
+    image = first.new_zeros(batch, channels, *size[::-1])
+    with torch.no_grad(), warnings.catch_warnings():
+        # sizes become constants, as they should; and TorchScript is deprecated
+        warnings.simplefilter('ignore', torch.jit.TracerWarning)
+        warnings.simplefilter('ignore', DeprecationWarning)
+        graph = torch.jit.freeze(torch.jit.trace(network, image, check_trace=False))
+        for _ in range(3):  # the first runs optimise it
+            graph(image)
+    network.recorded = {(image.shape, image.dtype, image.device): graph}
+    return network

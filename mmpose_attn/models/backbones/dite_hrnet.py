@@ -1,6 +1,6 @@
 """Dite-HRNet: Li et al., IJCAI 2022, doi 10.24963/ijcai.2022/153."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import torch
@@ -15,14 +15,10 @@ from torch.utils.checkpoint import checkpoint
 
 from mmpose_attn.engine.checkpoint import register_shape_check
 
-from ..layers.context_modeling import (
-    DenseContextModeling,
-    GlobalContextModeling,
-    can_be_affine,
-    enlarged_sum,
-)
-from ..layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg, run
-from .dite_fused import fuse, join
+from ..layers import rows
+from ..layers.context_modeling import DenseContextModeling, GlobalContextModeling
+from ..layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg
+from .dite_fused import fuse, join, record
 from .plugin_sites import PluginHost, PluginSite
 
 
@@ -51,7 +47,6 @@ class DiteStem(BaseModule):
         norm_cfg: Mapping = BN,
     ) -> None:
         super().__init__()
-        self.fast = True
         if stem_channels % 8 or out_channels % 2:
             raise ValueError(
                 'stem_channels must be a multiple of 8 and out_channels even, '
@@ -85,13 +80,22 @@ class DiteStem(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = self.conv1(x).chunk(2, dim=1)
-        if self.fast and can_be_affine(self.conv1.norm, first):
-            halves = [
-                branch[2:](branch[1].after_norms(branch[0].conv(each), [branch[0].bn]))
-                for branch, each in ((self.branch1, first), (self.branch2, second))
-            ]
-            return torch.stack(halves, dim=2).flatten(1, 2)
         return channel_shuffle(torch.cat((self.branch1(first), self.branch2(second)), dim=1), 2)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (H / 4, W / 4, N, out_channels)"""
+        x = self.conv1(x.contiguous(memory_format=torch.channels_last)).permute(2, 3, 0, 1)
+        halves = []
+        for half, branch in zip(x.chunk(2, dim=3), (self.branch1, self.branch2)):
+            first, context, *others = branch
+            half = first.conv.convolve_rows(half.contiguous(), half.mean((0, 1)))
+            half = context.rows_after_norms(half, [first.norm])
+            for layer in others:
+                half = layer.conv.convolve_rows(half, half.mean((0, 1)))
+                half = rows.run(layer.norm, half)
+                half = layer.activate(half) if layer.with_activation else half
+            halves.append(half)
+        return rows.interleave(*halves)
 
 
 class DiteBlock(BaseModule):
@@ -144,20 +148,32 @@ class DiteBlock(BaseModule):
         )
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
+        return self._checkpointed(self._forward, x)
+
+    def rows(self, x: list[Tensor]) -> list[Tensor]:
+        """The same of (H, W, N, C)."""
+        return self._checkpointed(self._rows, x)
+
+    def _checkpointed(self, forward: Callable, x: list[Tensor]) -> list[Tensor]:
         if self.with_cp and any(each.requires_grad for each in x):
-            return checkpoint(self._forward, x, use_reentrant=False)
-        return self._forward(x)
+            return checkpoint(forward, x, use_reentrant=False)
+        return forward(x)
 
     def _forward(self, x: list[Tensor]) -> list[Tensor]:
         kept, changed = zip(*(each.chunk(2, dim=1) for each in x))
-        changed = self.dcm(changed)
-        if self.fast and can_be_affine(self.gcm[0].bn, x[0]):
-            changed = [
-                gcm.after_norms(conv.without_norm(each), [layer.bn for layer in conv.conv])
-                for each, conv, gcm in zip(changed, self.conv, self.gcm)
-            ]
-        else:
-            changed = [gcm(conv(each)) for each, conv, gcm in zip(changed, self.conv, self.gcm)]
+        outs = []
+        for i, each in enumerate(self.dcm(changed)):
+            each = self.sites['after_context'][i](self.gcm[i](self.conv[i](each)))
+            out = channel_shuffle(torch.cat((kept[i], each), dim=1), 2)
+            outs.append(self.sites['block'][i](out))
+        return outs
+
+    def _rows(self, x: list[Tensor]) -> list[Tensor]:
+        kept, changed = zip(*(each.chunk(2, dim=3) for each in x))
+        changed = [
+            gcm.rows_after_norms(conv.rows_without_norm(each), [layer.norm for layer in conv.conv])
+            for each, conv, gcm in zip(self.dcm.rows(changed), self.conv, self.gcm)
+        ]
         return join(kept, changed, self.sites)
 
 
@@ -173,7 +189,6 @@ class DiteModule(LiteHRModule):
         # LiteHRModule's constructor builds the blocks
         self.block_args = blocks
         super().__init__(module_type='LITE', **kwargs)
-        self.fast = True
 
     def _make_weighting_blocks(self, num_blocks: int, reduce_ratio: int) -> nn.Sequential:
         return nn.Sequential(
@@ -200,8 +215,6 @@ class DiteModule(LiteHRModule):
         branch 0 is the first output: the authors add and rectify in place, and the published
         weights depend on it.
         """
-        if self.fast:
-            return self._fuse(x)
         x, outs = list(x), []
         for i, row in enumerate(self.fuse_layers):
             terms = [each if j == i else row[j](each) for j, each in enumerate(x)]
@@ -209,21 +222,26 @@ class DiteModule(LiteHRModule):
             x[0] = outs[0]
         return outs
 
-    def _fuse(self, x: list[Tensor]) -> list[Tensor]:
+    def rows(self, x: list[Tensor]) -> list[Tensor]:
+        """The same of (H, W, N, C)."""
+        for block in self.layers:
+            x = block.rows(x)
+        if not self.with_fuse:
+            return x
         x, outs = list(x), []
         for i, row in enumerate(self.fuse_layers):
-            out = x[0] if i == 0 else run(row[0], x[0])
+            out = x[0] if i == 0 else rows.run(row[0], x[0])
             weight = 2  # of what is in out
             for j in range(1, i + 1):
-                term = x[j] if j == i else run(row[j], x[j])
+                term = x[j] if j == i else rows.run(row[j], x[j])
                 out, weight = torch.add(term, out, alpha=weight), 1
             # from the lowest resolution up, so that sums are small and the enlarged is added once
             below = None
             for j in reversed(range(i + 1, len(x))):
-                term = row[j][:2](x[j])
-                below = term if below is None else enlarged_sum(term, below)
+                term = rows.run(row[j][:2], x[j])
+                below = term if below is None else rows.enlarged_sum(term, below)
             if below is not None:
-                out, weight = enlarged_sum(out, below, weight), 1
+                out, weight = rows.enlarged_sum(out, below, weight), 1
             outs.append(F.relu(out if weight == 1 else weight * out, inplace=True))
             x[0] = outs[0]
         return outs
@@ -330,9 +348,7 @@ class DiteHRNet(PluginHost, LiteHRNet):
             stem['out_channels'],
             norm_cfg=self.norm_cfg,
         )
-        for module in self.modules():
-            if hasattr(module, 'fast'):
-                module.fast = fast
+        self.fast = fast
         self._add_plugins(plugins or ())
         register_shape_check(self)
 
@@ -370,11 +386,16 @@ class DiteHRNet(PluginHost, LiteHRNet):
                 f'{type(self).__name__} needs at least one image, whose height and width are '
                 f'multiples of {step}; got {tuple(x.shape)}'
             )
+        recorded = self.__dict__.get('recorded', {}).get((x.shape, x.dtype, x.device))
+        if recorded is not None:
+            return recorded(x)
+        if self._can_be_short(x):
+            return self._rows(x)
         x = [self.stem(x)]
         for stage in range(self.num_stages):
             # new branches grow from the lowest resolution there is
             x = [
-                x[min(i, len(x) - 1)] if layers is None else run(layers, x[min(i, len(x) - 1)])
+                x[min(i, len(x) - 1)] if layers is None else layers(x[min(i, len(x) - 1)])
                 for i, layers in enumerate(getattr(self, f'transition{stage}'))
             ]
             x = getattr(self, f'stage{stage}')(x)
@@ -382,11 +403,49 @@ class DiteHRNet(PluginHost, LiteHRNet):
             x = self.head_layer(x)
         return tuple(x) if self.all_branches else (x[0],)
 
-    def fuse_for_inference(self) -> 'DiteHRNet':
+    def _can_be_short(self, x: Tensor) -> bool:
+        norm = self.stem.conv1.norm
+        return (
+            self.fast
+            and x.dtype in (torch.float32, torch.float64)
+            and not torch.is_autocast_enabled(x.device.type)
+            and (type(norm) is nn.Identity or (type(norm) is nn.BatchNorm2d and norm.momentum))
+        )
+
+    def _rows(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = [self.stem.rows(x)]
+        for stage in range(self.num_stages):
+            x = [
+                x[min(i, len(x) - 1)] if layers is None else rows.run(layers, x[min(i, len(x) - 1)])
+                for i, layers in enumerate(getattr(self, f'transition{stage}'))
+            ]
+            for module in getattr(self, f'stage{stage}'):
+                x = module.rows(x)
+        if self.with_head:
+            outs = []
+            for each, layers in zip(reversed(x), self.head_layer.projects):
+                if outs:
+                    each = each + rows.enlarge(outs[-1], each.shape[:2])
+                outs.append(rows.run(layers, each))
+            x = outs[::-1]
+        x = x if self.all_branches else x[:1]
+        return tuple(each.permute(2, 3, 0, 1).contiguous() for each in x)
+
+    def fuse_for_inference(
+        self, size: tuple[int, int] | None = None, batch: int = 1
+    ) -> 'DiteHRNet':
         """An equal network of fewer operations, for inference alone; this one stays as it is.
 
         Batch norms are folded into static and dynamic kernels, the convolutions of a branch
         become one, and the gates of all branches one product of matrices. Parameter names change:
         load a checkpoint first.
+
+        Args:
+            size: (width, height) in pixels of the usual images. For them the network is also
+                recorded (TorchScript, some seconds), which saves Python's share of the time; images
+                of another size or batch are computed as without it. A recorded network stays on its
+                device and cannot be pickled.
+            batch: how many images there usually are.
         """
-        return fuse(self)
+        fused = fuse(self)
+        return fused if size is None else record(fused, size, batch)

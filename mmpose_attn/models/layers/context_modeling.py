@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import rows
 from .dynamic_conv import BN
 
 POOLINGS = ('released', 'spatial')
@@ -46,64 +47,20 @@ def masked_pool(x: Tensor, logits: Tensor, size: tuple[int, int], pooling: str) 
     return (blocks * logits.softmax(4)).sum(4)
 
 
-def enlarge(x: Tensor, factor: int) -> Tensor:
-    """Nearest enlargement of the last dimension, as a product with a matrix of zeros and ones."""
-    if factor == 1:
-        return x
-    unit = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-    return x @ unit.repeat_interleave(factor, dim=1)
-
-
-def _rows(x: Tensor, small: Tensor) -> tuple[Tensor, Tensor]:
-    """x and a tensor of lower resolution as (N, C, h, H / h, W) and (N, C, h, 1, W).
-
-    The enlarged tensor is never in memory. Only rows are copied, which keeps the innermost loop of
-    an operation with them long.
-    """
-    height, width = x.shape[2:]
-    h, w = small.shape[2:]
-    return (
-        x.reshape(*x.shape[:2], h, height // h, width),
-        enlarge(small, width // w).unsqueeze(3),
-    )
-
-
-def enlarged_product(x: Tensor, gates: Tensor) -> Tensor:
-    """``x * F.interpolate(gates, x.shape[2:])``, nearest."""
-    x, gates = _rows(x, gates)
-    return (x * gates).flatten(2, 3)
-
-
-def enlarged_sum(x: Tensor, small: Tensor, weight: float = 1) -> Tensor:
-    """``weight * x + F.interpolate(small, x.shape[2:])``, nearest."""
-    x, small = _rows(x, small)
-    return torch.add(small, x, alpha=weight).flatten(2, 3)
-
-
-def can_be_affine(norm: nn.Module, x: Tensor) -> bool:
-    """Whether :func:`affine_norm` stands for this norm of x: no other kind, no half precision."""
-    return (
-        type(norm) is nn.BatchNorm2d
-        and norm.momentum is not None
-        and x.dtype in (torch.float32, torch.float64)
-    )
-
-
 class Moments:
-    """Means and variances over the places of each sample's channels, (N, C), when asked for."""
+    """Means and variances over the places of (H, W, N, C), (N, C), when asked for."""
 
     def __init__(self, x: Tensor) -> None:
-        self.x, self.count = x, x[0, 0].numel()
+        self.x = x
 
     @cached_property
     def mean(self) -> Tensor:
-        return self.x.mean((2, 3))
+        return self.x.mean((0, 1))
 
     @cached_property
     def var(self) -> Tensor:
-        # a norm and not a sum of squares: nothing of the size of x is stored
-        squares = torch.linalg.vector_norm(self.x, dim=(2, 3)).square() / self.count
-        return (squares - self.mean.square()).clamp(min=0)
+        # saves nothing but x for the backward pass
+        return (self.x.square().mean((0, 1)) - self.mean.square()).clamp(min=0)
 
 
 def affine_norm(
@@ -173,20 +130,18 @@ class GlobalContextModeling(BaseModule):
         context = masked_pool(x, self.conv_mask(x), (1, 1), 'released')
         return self.bn(x * self.channel_attention(context))
 
-    def after_norms(self, x: Tensor, norms: Sequence[nn.BatchNorm2d]) -> Tensor:
-        """``self(shuffle(norms(x)))`` in two passes over x instead of nine.
+    def rows_after_norms(self, x: Tensor, norms: Sequence[nn.BatchNorm2d]) -> Tensor:
+        """``self(shuffle(norms(x)))`` of (H, W, N, C) in two passes over x instead of nine.
 
         A norm is a scale and a shift of channels. They, and this module's gates and own norm, are
         functions of each sample's moments and of one weighted mean, all of x itself, so that all
         that follows a convolution is one scale and shift, and only x is kept for the backward pass.
 
         Args:
-            x: (N, C, H, W), of which every norm takes an equal part of the channels.
+            x: (H, W, N, C), of which every norm takes an equal part of the channels.
             norms: as many as there are groups to shuffle.
-
         """
-        channels, height, width = x.shape[1:]
-        groups, count = len(norms), height * width
+        groups, channels, count = len(norms), x.shape[3], x.shape[0] * x.shape[1]
 
         def shuffled(v: Tensor) -> Tensor:
             return v if groups == 1 else v.view(-1, groups, channels // groups).mT.flatten(1)
@@ -210,8 +165,7 @@ class GlobalContextModeling(BaseModule):
 
         # the mask of what the norms give, but for a constant that its softmax does not see
         mask = unshuffled(self.conv_mask.weight.view(1, -1)) * scale
-        logits = F.conv2d(x, mask.view(1, -1, 1, 1), self.conv_mask.bias).flatten(2)
-        context = torch.bmm(x.flatten(2), logits.softmax(2).mT).flatten(1)
+        context = rows.weighted_mean(x, F.linear(x, mask.view(1, -1), self.conv_mask.bias))
         context = shuffled(context * scale + shift)
         first, norm, _, second, _ = self.channel_attention
         hidden = F.linear(context, first.weight.flatten(1))
@@ -225,9 +179,9 @@ class GlobalContextModeling(BaseModule):
         last_scale, last_shift = affine_norm(self.bn, gated, count)
         factor = unshuffled(gates * last_scale)
         offset = factor * shift + unshuffled(last_shift.view(1, -1))
-        out = torch.addcmul(offset[:, :, None, None], x, (factor * scale)[:, :, None, None])
+        out = torch.addcmul(offset, x, factor * scale)
         if groups > 1:
-            out = out.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+            out = out.unflatten(3, (groups, -1)).transpose(3, 4).flatten(3, 4)
         return out
 
 
@@ -260,7 +214,7 @@ class DenseContextModeling(BaseModule):
         super().__init__()
         if pooling not in POOLINGS:
             raise ValueError(f'pooling must be one of {POOLINGS}, got {pooling!r}')
-        self.channels, self.pooling, self.fast = list(channels), pooling, True
+        self.channels, self.pooling = list(channels), pooling
         self.conv_mask = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in channels)
         # published checkpoints hold it, but the last branch is not pooled: DDP would wait for it
         self.conv_mask[-1].requires_grad_(False)
@@ -275,6 +229,17 @@ class DenseContextModeling(BaseModule):
         ]
         gates = self.channel_attention(torch.cat([*pooled, x[-1]], dim=1))
         gates = gates.split(self.channels, dim=1)
-        if self.fast:
-            return [enlarged_product(each, gate) for each, gate in zip(x, gates)]
         return [each * F.interpolate(gate, size=each.shape[2:]) for each, gate in zip(x, gates)]
+
+    def rows(self, x: list[Tensor]) -> list[Tensor]:
+        """The same of (H, W, N, C)."""
+        size = x[-1].shape[:2]
+        pooled = [
+            rows.masked_pool(each, rows.conv(mask, each), size, self.pooling)
+            for each, mask in zip(x[:-1], self.conv_mask)
+        ]
+        gates = rows.run(self.channel_attention, torch.cat([*pooled, x[-1]], dim=3))
+        return [
+            rows.enlarged_product(each, gate)
+            for each, gate in zip(x, gates.split(self.channels, dim=3))
+        ]

@@ -12,6 +12,8 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import rows
+
 BN = MappingProxyType(dict(type='BN'))
 
 
@@ -86,7 +88,6 @@ class DynamicConv(nn.Module):
             a bias is asked for.
     """
 
-    fast = True
     transposed = False
     output_padding = 0
 
@@ -123,17 +124,16 @@ class DynamicConv(nn.Module):
         """Nothing: the kernels keep their own initialisation inside a ``ConvModule``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.fast:
-            return convolve_each(x, self.aggregation(self.attention(x)), self)
-        return self.convolve(x, self.attention.from_means(x.mean((2, 3))))
+        return convolve_each(x, self.aggregation(self.attention(x)), self)
 
-    def convolve(self, x: Tensor, gates: Tensor) -> Tensor:
-        """The convolution by (N, num_kernels) gates."""
-        kernels = self.aggregation(gates)
-        if self.groups > 1 or self.kernel_size != (1, 1) or self.stride != 1 or self.padding:
-            return convolve_each(x, kernels, self)
-        kernels = kernels.view(len(x), self.out_channels, self.in_channels)
-        return (kernels @ x.flatten(2)).unflatten(2, x.shape[2:])
+    def convolve_rows(self, x: Tensor, means: Tensor) -> Tensor:
+        """The same, depthwise or 1x1, of (H, W, N, C) with its (N, C) means."""
+        kernels = self.aggregation(self.attention.from_means(means))
+        if self.groups > 1:
+            return rows.depthwise(x, kernels, stride=self.stride)
+        kernels = kernels.view(x.shape[2], self.out_channels, self.in_channels)
+        out = x.flatten(0, 1).transpose(0, 1) @ kernels.mT
+        return out.transpose(0, 1).reshape(*x.shape[:3], -1)
 
 
 def convolve_each(x: Tensor, kernels: Tensor, conv: nn.Module) -> Tensor:
@@ -154,23 +154,6 @@ def convolve_each(x: Tensor, kernels: Tensor, conv: nn.Module) -> Tensor:
         groups=batch * conv.groups,
     )
     return out.view(batch, -1, *out.shape[2:])
-
-
-def depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """``conv(x)``; with a batch, torch's CPU kernels take 1.7x less for one of N * C channels."""
-    if x.device.type != 'cpu' or len(x) == 1 or conv.groups == 1 or conv.bias is not None:
-        return conv(x)
-    kernels = conv.weight.expand(len(x), *conv.weight.shape).flatten(0, 1)
-    return convolve_each(x, kernels, conv)
-
-
-def run(layers: nn.Module, x: Tensor) -> Tensor:
-    """``layers(x)`` of (nested) sequences, their convolutions by :func:`depthwise`."""
-    if isinstance(layers, nn.Sequential):
-        for layer in layers:
-            x = run(layer, x)
-        return x
-    return depthwise(layers, x) if isinstance(layers, nn.Conv2d) else layers(x)
 
 
 def conv_cfg(num_kernels: int, norm_cfg: Mapping) -> dict | None:
@@ -231,16 +214,15 @@ class DynamicSplitConv(BaseModule):
         out = torch.cat([conv(part) for conv, part in zip(self.conv, parts, strict=True)], dim=1)
         return channel_shuffle(out, self.num_groups)
 
-    def without_norm(self, x: Tensor) -> Tensor:
-        """The convolutions' outputs side by side, not yet normalised and shuffled."""
-        means = x.mean((2, 3)) if isinstance(self.conv[0].conv, DynamicConv) else None
+    def rows_without_norm(self, x: Tensor) -> Tensor:
+        """(H, W, N, C) -> the outputs side by side, neither normalised nor shuffled."""
+        means = x.mean((0, 1)) if isinstance(self.conv[0].conv, DynamicConv) else None
         outs, start = [], 0
         for layer, width in zip(self.conv, self.splits, strict=True):
-            part = x.narrow(1, start, width)
+            part = x.narrow(3, start, width)
             if means is None:
-                outs.append(depthwise(layer.conv, part))
+                outs.append(rows.conv(layer.conv, part))
             else:
-                gates = layer.conv.attention.from_means(means.narrow(1, start, width))
-                outs.append(layer.conv.convolve(part, gates))
+                outs.append(layer.conv.convolve_rows(part, means.narrow(1, start, width)))
             start += width
-        return outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
+        return outs[0] if len(outs) == 1 else torch.cat(outs, dim=3)

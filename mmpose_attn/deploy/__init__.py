@@ -1,0 +1,5 @@
+"""Networks outside of PyTorch."""
+
+from .export import export_onnx
+
+__all__ = ['export_onnx']

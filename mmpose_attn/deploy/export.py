@@ -1,0 +1,64 @@
+"""Export to ONNX; needs ``onnx``, the extra ``mmpose_attn[onnx]``."""
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+OPSET = 17
+
+
+def export_onnx(
+    network: nn.Module,
+    path: str | Path,
+    size: tuple[int, int] = (192, 256),
+    batch: int = 1,
+    in_channels: int = 3,
+) -> None:
+    """Write a network as ONNX, its inference form where it has one (``fuse_for_inference``).
+
+    The input is called ``image`` and the outputs ``output0``, ``output1``, ...; their shapes are
+    fixed, because a batch of dynamic kernels is one convolution of as many groups.
+
+    Args:
+        network: from a tensor (N, in_channels, H, W) to a tensor or a tuple of them. It stays as
+            it is.
+        path: of the file.
+        size: (width, height) in pixels, as in MMPose's configs.
+        batch: how many images.
+        in_channels: of an image.
+
+    Raises:
+        ImportError: if ``onnx`` is missing.
+        ValueError: if the network cannot take such images.
+    """
+    try:
+        import onnx  # noqa: F401
+    except ImportError as error:
+        raise ImportError('export_onnx needs onnx: pip install "mmpose_attn[onnx]"') from error
+    training = network.training
+    try:
+        network.eval()
+        fuse = getattr(network, 'fuse_for_inference', None)
+        fused = fuse() if fuse else network
+        first = next(fused.parameters())
+        image = torch.zeros(batch, in_channels, *size[::-1], dtype=first.dtype, device=first.device)
+        with torch.no_grad(), warnings.catch_warnings():
+            # The exporter by tracing takes a tenth of the other's time for the same graph. It warns
+            # that there is another, and of every shape that it takes for a constant.
+            warnings.simplefilter('ignore', DeprecationWarning)
+            warnings.simplefilter('ignore', torch.jit.TracerWarning)
+            outputs = fused(image)
+            count = len(outputs) if isinstance(outputs, tuple) else 1
+            torch.onnx.export(
+                fused,
+                (image,),
+                str(path),
+                input_names=['image'],
+                output_names=[f'output{i}' for i in range(count)],
+                opset_version=OPSET,
+                dynamo=False,
+            )
+    finally:
+        network.train(training)
