@@ -563,7 +563,7 @@ def test_inferencer_detects_people_first(images, roots, tmp_path, monkeypatch):
             },
             'stage 2 has 5 branches, but num_groups only 4 entries',
         ),
-        ({'model.backbone.extra.with_head': True}, r'but the inputs have \[8, 8, 8, 8\]'),
+        ({'model.backbone.extra.with_head': True}, r'but the inputs have .8, 8, 16, 32.'),
     ],
     ids=['size', 'lengths', 'branches', 'head'],
 )
