@@ -4,12 +4,14 @@ A figure is the ratio of the medians of both sides, so it does not depend on wha
 did for a moment, and every comparison first checks that both sides computed the same.
 """
 
+import importlib.util
 import os
 import platform
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -26,6 +28,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .codecs import HigherHRNetCodec, group_by_tags
+from .deploy import export_onnx
 from .models import (
     AttnHRNet,
     BatchedAssociativeEmbeddingLoss,
@@ -421,6 +424,24 @@ def _stored(step: Callable[[], Any]) -> float:
     return sum(sizes.values()) / 1e6
 
 
+def _in_onnxruntime(network: torch.nn.Module, size: tuple[int, int]) -> Callable:
+    """A network, exported, as a function of a tensor."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'network.onnx')
+        export_onnx(network, path, size)
+        session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+
+    def run(image: Tensor) -> list[Tensor]:
+        outputs = session.run(None, {'image': image.cpu().numpy()})
+        return [torch.from_numpy(output).to(image.device) for output in outputs]
+
+    return run
+
+
 def _dite_rows(
     width: int,
     modules: Sequence[int],
@@ -430,7 +451,7 @@ def _dite_rows(
     repeat: int,
     device: str,
 ) -> Iterator[Row]:
-    """The authors' arithmetic against the short one, one image and a training step."""
+    """The authors' arithmetic against shorter ones, one image and training steps."""
     extra = _dite_extra(width, modules)
     plain, short = (DiteHRNet(extra, fast=fast).to(device) for fast in (False, True))
     with torch.no_grad():
@@ -439,30 +460,38 @@ def _dite_rows(
                 torch.nn.init.kaiming_normal_(parameter)
     short.load_state_dict(plain.state_dict())
     plain.eval(), short.eval()
-    fused = short.fuse_for_inference()
     hrnet = HRNet(_hrnet_extra(hrnet_width)).to(device)
     hrnet.eval()
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 3, *size[::-1], generator=generator).to(device)
     name = f'dite {width} wide, modules {tuple(modules)}, {size[0]}x{size[1]}'
+    networks = {
+        'short form': short,
+        'fused': short.fuse_for_inference(),
+        'fused for this size': short.fuse_for_inference(size),
+    }
+    if importlib.util.find_spec('onnxruntime') and importlib.util.find_spec('onnx'):
+        networks['exported, onnxruntime'] = _in_onnxruntime(short, size)
 
     @torch.no_grad()
-    def run(network: torch.nn.Module) -> Tensor:
+    def run(network: Callable[[Tensor], Sequence[Tensor]]) -> Tensor:
         return network(image)[0]
 
-    for kind, theirs, ours in (
-        ('short form', plain, short),
-        ('fused', plain, fused),
-        (f'HRNet-W{hrnet_width}, then fused', hrnet, fused),
-    ):
-        note = 'another network'
-        if theirs is plain:
-            difference = float((run(theirs) - run(ours)).abs().max() / run(theirs).abs().max())
-            if difference > 1e-4:
-                raise RuntimeError(f'the {kind} differs from the plain one by {difference:.2g}')
-            note = f'outputs within {difference:.1g} of the largest'
-        pair = interleave(lambda: run(theirs), lambda: run(ours), repeat, device)  # noqa: B023
-        yield Row(f'{name}, one image: {kind}', *pair, note)
+    for kind, network in networks.items():
+        expected = run(plain)
+        difference = float((expected - run(network)).abs().max() / expected.abs().max())
+        if difference > 1e-4:
+            raise RuntimeError(f'the {kind} differs from the plain one by {difference:.2g}')
+        pair = interleave(lambda: run(plain), lambda: run(network), repeat, device)  # noqa: B023
+        yield Row(
+            f'{name}, one image: {kind}', *pair, f'outputs within {difference:.1g} of the largest'
+        )
+    best = networks['fused for this size']
+    yield Row(
+        f'{name}, one image: HRNet-W{hrnet_width}, then fused for this size',
+        *interleave(lambda: run(hrnet), lambda: run(best), repeat, device),
+        'another network',
+    )
 
     plain.train(), short.train()
     for batch in batches:
@@ -475,7 +504,9 @@ def _dite_rows(
         stored = [_stored(lambda: network(images)) for network in (plain, short)]  # noqa: B023
         yield Row(
             f'{name}, training step of {batch}',
-            *interleave(lambda: step(plain), lambda: step(short), max(2, repeat // 4), device),
+            *interleave(
+                lambda: step(plain), lambda: step(short), max(2, repeat * 2 // (batch + 4)), device
+            ),
             f'kept for the backward pass: {stored[0]:.0f} MB, then {stored[1]:.0f} MB, '
             f'{stored[1] / stored[0]:.2f}x',
         )
@@ -548,7 +579,7 @@ def run(
         yield from _attention_rows(width, image, repeat or (2 if quick else 100), device)
     if 'dite' in parts:
         network = (
-            (8, (1, 1, 1), (64, 64), (2,), 8) if quick else (40, (2, 4, 2), (192, 256), (8,), 32)
+            (8, (1, 1, 1), (64, 64), (2,), 8) if quick else (40, (2, 4, 2), (192, 256), (8, 32), 32)
         )
         yield from _dite_rows(*network, repeat or (2 if quick else 20), device)
     if 'flip' in parts:

@@ -63,9 +63,12 @@ def measure(config: str | Path, repeat: int = 0, device: str = 'cpu') -> Cost:
         device: torch device of the timed passes.
 
     Raises:
-        ValueError: if the config has no pose estimator or no input size.
+        ValueError: if the config cannot be read, or has no pose estimator or no input size.
     """
-    cfg = Config.fromfile(str(config))
+    try:
+        cfg = Config.fromfile(str(config))
+    except SyntaxError as error:
+        raise ValueError(f'{config} is not valid Python: {error}') from error
     codec = cfg.get('codec')
     codec = codec[-1] if isinstance(codec, (list, tuple)) else codec
     if 'model' not in cfg or not codec or 'input_size' not in codec:
@@ -256,6 +259,8 @@ def write_overview(
     page: Path, configs: Sequence[Path], metafiles: Iterable[Path], progress: Callable = iter
 ) -> None:
     """Replace the table of a Markdown page, which is everything from its first ``| Config``."""
-    text = page.read_text(encoding='utf-8')
+    before, start, _ = page.read_text(encoding='utf-8').partition('| Config')
+    if not start:
+        raise ValueError(f'{page} has no table that begins with | Config')
     table = overview([measure(config) for config in progress(configs)], published(metafiles))
-    page.write_text(text[: text.index('| Config')] + table + '\n', encoding='utf-8')
+    page.write_text(before + table + '\n', encoding='utf-8')

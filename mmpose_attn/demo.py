@@ -40,9 +40,9 @@ CPU_TRAINING = dict(
 
 def run_demo(
     out_dir: str | Path,
-    num_train: int = 3600,
-    num_val: int = 200,
-    pictures: int = 24,
+    num_train: int,
+    num_val: int,
+    pictures: int,
     train_args: tuple[str, ...] = (),
 ) -> dict[str, float]:
     """Make data, train and test HigherHRNet-SE on it through mim, draw what it finds.
@@ -59,8 +59,16 @@ def run_demo(
         The metrics that MMPose's evaluator reports.
 
     Raises:
+        ValueError: if a number is not positive.
+        FileNotFoundError: if this is not a checkout, which has the config.
         RuntimeError: if mim is not installed or a step fails.
     """
+    if min(num_train, num_val, pictures) < 1:
+        raise ValueError(
+            f'num_train={num_train}, num_val={num_val} and pictures={pictures} must be positive'
+        )
+    if not CONFIG.is_file():
+        raise FileNotFoundError(f'{CONFIG} not found: the demo runs in a checkout of mmpose_attn')
     start = time.perf_counter()
     out = Path(out_dir)
     data, work = out / 'data', out / 'train'

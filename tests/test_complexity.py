@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine import Config
 from mmengine.registry import init_default_scope
+from mmpose.registry import MODELS
 from torch import nn
 
 from mmpose_attn import complexity
 from mmpose_attn.complexity import Cost, SiteCost, measure
-from tests.helpers import ROOT
+from tests.helpers import ROOT, hrnet_extra
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
 PAGE = ROOT / 'docs' / 'complexity.md'
@@ -35,8 +37,6 @@ model = dict(
 
 @pytest.fixture
 def config(tmp_path):
-    from tests.helpers import hrnet_extra
-
     path = tmp_path / 'tiny.py'
     path.write_text(TINY.format(extra=hrnet_extra(8)))
     return path
@@ -44,9 +44,6 @@ def config(tmp_path):
 
 def convolutions(config):
     """MACs of the network's convolutions and linear layers, from hooks on a real forward pass."""
-    from mmengine import Config
-    from mmpose.registry import MODELS
-
     init_default_scope('mmpose')
     cfg = Config.fromfile(str(config)).model
     cfg.backbone.init_cfg = None

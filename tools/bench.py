@@ -6,6 +6,8 @@ import argparse
 import torch
 
 from mmpose_attn import benchmark
+from mmpose_attn.apis.building import check_device
+from mmpose_attn.command_line import one_line_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,6 +24,8 @@ def parse_args() -> argparse.Namespace:
     for name in ('repeat', 'threads'):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f'--{name} must be positive')
+    with one_line_errors(parser):
+        args.device = check_device(args.device)
     return args
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 
 from mmpose_attn import complexity
+from mmpose_attn.apis.building import check_device
+from mmpose_attn.command_line import one_line_errors
 
 
 def main() -> None:
@@ -30,15 +32,21 @@ def main() -> None:
         parser.error(f'no such config: {", ".join(missing)}')
     if args.repeat < 0:
         parser.error('--repeat must not be negative')
-    if args.threads:
+    if args.threads is not None:
+        if args.threads < 1:
+            parser.error('--threads must be positive')
         torch.set_num_threads(args.threads)
-    if args.overview:
-        metafiles = sorted({file for path in args.configs for file in path.parent.glob('*.yml')})
-        complexity.write_overview(args.overview, sorted(args.configs), metafiles)
-        return
-    for config in args.configs:
-        cost = complexity.measure(config, args.repeat, args.device)
-        print(complexity.format_cost(cost, args.markdown), end='\n\n', flush=True)
+    with one_line_errors(parser):
+        device = check_device(args.device)
+        if args.overview:
+            metafiles = sorted(
+                {file for path in args.configs for file in path.parent.glob('*.yml')}
+            )
+            complexity.write_overview(args.overview, sorted(args.configs), metafiles)
+            return
+        for config in args.configs:
+            cost = complexity.measure(config, args.repeat, device)
+            print(complexity.format_cost(cost, args.markdown), end='\n\n', flush=True)
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 import argparse
 
+from mmpose_attn.command_line import BAD_INPUT, one_line_errors
 from mmpose_attn.demo import run_demo
 
 
@@ -14,7 +15,8 @@ def main() -> None:
     parser.add_argument('--num-val', type=int, default=200, help='held-out images')
     parser.add_argument('--pictures', type=int, default=24, help='images on the contact sheet')
     args, train_args = parser.parse_known_args()
-    run_demo(args.out, args.num_train, args.num_val, args.pictures, tuple(train_args))
+    with one_line_errors(parser, (*BAD_INPUT, RuntimeError)):
+        run_demo(args.out, args.num_train, args.num_val, args.pictures, tuple(train_args))
 
 
 if __name__ == '__main__':

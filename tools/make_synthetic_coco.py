@@ -2,12 +2,13 @@
 
 import argparse
 
+from mmpose_attn.command_line import one_line_errors
 from mmpose_attn.datasets.synthetic import SyntheticConfig, make_dataset
 
 _DEFAULT = SyntheticConfig()
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -51,11 +52,12 @@ def parse_args() -> argparse.Namespace:
     ):
         look(f'--{name}', type=float, default=getattr(_DEFAULT, name.replace('-', '_')), help=text)
     look('--backgrounds', help='folder of photographs to use as backgrounds (default: drawn)')
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
-    args = vars(parse_args())
+    parser = make_parser()
+    args = vars(parser.parse_args())
     size = args.pop('image_size')
     run = {
         name: args.pop(name)
@@ -63,7 +65,8 @@ def main() -> None:
     }
     look = {k: tuple(v) if isinstance(v, list) else v for k, v in args.items()}
     size = (size[:2], size[2:]) if len(size) == 4 else tuple(size)
-    make_dataset(config=SyntheticConfig(image_size=size, **look), **run)
+    with one_line_errors(parser):
+        make_dataset(config=SyntheticConfig(image_size=size, **look), **run)
 
 
 if __name__ == '__main__':

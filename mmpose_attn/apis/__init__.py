@@ -1,5 +1,6 @@
 """Inference: people in pictures, videos and streams."""
 
+from .attention import save_attention_maps
 from .detection import GivenBoxes, PersonDetector, whole_image
 from .outputs import draw_result
 from .pose import PosePredictor
@@ -25,5 +26,6 @@ __all__ = [
     'find_sources',
     'follow',
     'read_frames',
+    'save_attention_maps',
     'whole_image',
 ]

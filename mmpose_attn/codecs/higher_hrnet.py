@@ -417,14 +417,11 @@ class CPUMaps(DeviceMaps):
                 # of few high cells fewer are no lower than those above and below, and only they
                 # get a window
                 flat = heat.ravel()
-                inner = slice(np.searchsorted(found, width), None)
-                keep = np.ones(len(found), dtype=bool)
-                keep[inner] = value[inner] >= _require_finite(flat[found[inner] - width])
-                found, value = found[keep], value[keep]
-                inner = slice(np.searchsorted(found, heat.size - width))
-                keep = np.ones(len(found), dtype=bool)
-                keep[inner] = value[inner] >= _require_finite(flat[found[inner] + width])
-                found, value = found[keep], value[keep]
+                for step in (-width, width):
+                    inner = slice(*np.searchsorted(found, (-step, heat.size - step)))
+                    keep = np.ones(len(found), dtype=bool)
+                    keep[inner] = value[inner] >= _require_finite(flat[found[inner] + step])
+                    found, value = found[keep], value[keep]
             y, x = np.divmod(found, width)
             if len(found) > heat.size // 64:  # noise: one dense pass is cheaper than the windows
                 _require_finite(heat)

@@ -42,6 +42,8 @@ def export_onnx(
         network.eval()
         fuse = getattr(network, 'fuse_for_inference', None)
         fused = fuse() if fuse else network
+        if fuse:
+            fused.fast = False  # onnxruntime is faster with (N, C, H, W)
         first = next(fused.parameters())
         image = torch.zeros(batch, in_channels, *size[::-1], dtype=first.dtype, device=first.device)
         with torch.no_grad(), warnings.catch_warnings():

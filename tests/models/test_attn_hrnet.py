@@ -899,6 +899,8 @@ def test_another_kind_of_module():
         ),
         (dict(SE_STEM, stages=(2,)), ValueError, r'\(stage, branch\) there are \[\(1, 0\)\]'),
         (dict(cfg=dict(type='SEAttention', ratio=0), position='stem'), ValueError, 'ratio=0'),
+        (dict(cfg=dict(type=None), position='stem'), ValueError, r'needs cfg=dict\(type=\.\.\.\)'),
+        ({**SE_STEM, 3: 4, 'a': 5}, ValueError, r"unknown key \['3', 'a'\]"),
     ],
 )
 def test_bad_plugins(plugin, error, message):

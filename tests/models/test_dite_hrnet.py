@@ -163,7 +163,10 @@ def test_fused(batch, pooling):
     before = copy.deepcopy(net.state_dict())
     with torch.no_grad():
         fused = net.fuse_for_inference()
-        assert relative(fused(image(batch))[0], net(image(batch))[0]) < 1e-10
+        for fast in (True, False):  # rows, and maps as for an export
+            fused.fast = fast
+            assert relative(fused(image(batch))[0], net(image(batch))[0]) < 1e-10
+        fused.fast = True
     assert not any(isinstance(m, nn.BatchNorm2d) for m in fused.modules())
     assert len(list(fused.modules())) < 0.7 * len(list(net.modules()))
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
@@ -172,6 +175,20 @@ def test_fused(batch, pooling):
         with torch.no_grad():
             changed(x)
         assert torch.equal(x, image(batch))
+
+
+def test_recorded():
+    net = small().eval()
+    fused, recorded = net.fuse_for_inference(), net.fuse_for_inference((64, 32), batch=2)
+    with torch.no_grad():
+        for batch, size in ((2, (32, 64)), (1, (32, 64)), (2, (64, 64))):
+            x = image(batch, size)
+            assert torch.equal(recorded(x)[0], fused(x)[0])
+        # what runs for the recorded size is the recording, not the modules
+        recorded.stem = None
+        assert torch.equal(recorded(image(2))[0], fused(image(2))[0])
+        with pytest.raises(AttributeError):
+            recorded(image(1))
 
 
 def test_every_parameter_has_a_gradient():

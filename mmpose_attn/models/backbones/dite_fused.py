@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..layers import rows
-from ..layers.context_modeling import GlobalContextModeling
+from ..layers.context_modeling import GlobalContextModeling, masked_pool
 from ..layers.dynamic_conv import DynamicConv, KernelAttention
 
 
@@ -68,7 +68,13 @@ class Gates(nn.Module):
         self.register_buffer('scale', scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, ins) -> (N, gates)"""
+        """(N, ins, H, W) -> (N, gates, H, W)"""
+        first, second = self.first, self.second
+        x = F.conv2d(x, first.weight[:, :, None, None], first.bias).relu_()
+        return F.conv2d(x, second.weight[:, :, None, None], second.bias).sigmoid_()
+
+    def rows(self, x: Tensor) -> Tensor:
+        """(..., ins) -> (..., gates)"""
         x = F.linear(x, self.first.weight, self.first.bias).relu_()
         x = F.linear(x, self.second.weight, self.second.bias).sigmoid_()
         return x if self.scale is None else x.mul_(self.scale)
@@ -102,16 +108,48 @@ class Kernels(nn.Module):
             else torch.cat(weights, dim=1)
         )
         self.register_buffer('table', table)
+        self.count = len(weights[0])
+        widths = [torch.ones(self.count, w.shape[1]) for w in weights]
+        self.register_buffer('channels', torch.block_diag(*widths).to(table.dtype))
         self.register_buffer('shift', torch.cat(shifts))
         stride = layers[-1].conv.stride
         self.stride = stride if isinstance(stride, int) else stride[0]
-        self.depthwise = layers[-1].conv.groups > 1
+        self.groups = self.shape[0] if layers[-1].conv.groups > 1 else 1
 
     def forward(self, x: Tensor, gates: Tensor | None) -> Tensor:
-        """(H, W, N, in) and (N, kernels) gates -> (H', W', N, out)"""
+        """(N, in, H, W) and (N, kernels) gates -> (N, out, H', W')"""
+        batch, stride, padding = len(x), self.stride, self.shape[-1] // 2
+        if gates is None:
+            return F.conv2d(x, self.table[0], self.shift, stride, padding, 1, self.groups)
+        if self.shape[-1] > 3:
+            # rather as many static convolutions as kernels: they become faster than a dynamic one
+            parts = []
+            for i in range(self.count):
+                gate = gates[:, i :: self.count] @ self.channels[i :: self.count]
+                kernel = self.table[i :: self.count].sum(0).view(self.shape)
+                shift = None if parts else self.shift
+                each = x * gate[:, :, None, None]
+                parts.append(F.conv2d(each, kernel, shift, stride, padding, 1, self.groups))
+            return sum(parts[1:], parts[0])
+        kernels = gates @ self.table
+        if self.groups == 1:
+            maps = torch.baddbmm(
+                self.shift[:, None], kernels.view(batch, *self.shape[:2]), x.flatten(2)
+            )
+            return maps.unflatten(2, x.shape[2:])
+        kernels = kernels.view(-1, *self.shape[1:])
+        if batch == 1:
+            return F.conv2d(x, kernels, self.shift, stride, padding, 1, self.groups)
+        x = x.reshape(1, -1, *x.shape[2:])
+        shift = self.shift.repeat(batch)
+        maps = F.conv2d(x, kernels, shift, stride, padding, 1, batch * self.groups)
+        return maps.view(batch, -1, *maps.shape[2:])
+
+    def rows(self, x: Tensor, gates: Tensor | None) -> Tensor:
+        """The same of (H, W, N, in)."""
         batch = x.shape[2]
         kernels = self.table[0].repeat(batch, 1, 1, 1) if gates is None else gates @ self.table
-        if self.depthwise:
+        if self.groups > 1:
             shift = self.shift.repeat(batch) if batch > 1 else self.shift
             return rows.depthwise(x, kernels.view(-1, *self.shape[1:]), shift, self.stride)
         kernels = kernels.view(batch, *self.shape[:2]).transpose(1, 2)
@@ -130,7 +168,8 @@ class Contexts(nn.Module):
     def __init__(self, gcms: Sequence[GlobalContextModeling], groups: Sequence[int]) -> None:
         super().__init__()
         self.groups, pairs, scales = list(groups), [], []
-        for i, (gcm, parts) in enumerate(zip(gcms, groups)):
+        self.shifts, self.masks = nn.ParameterList(), nn.ParameterList()
+        for gcm, parts in zip(gcms, groups):
             channels = gcm.bn.num_features
             order = torch.arange(channels).view(-1, parts).t().flatten()
             first, *_, second, _ = copy.deepcopy(gcm.channel_attention)
@@ -140,37 +179,61 @@ class Contexts(nn.Module):
             pairs.append((first, second))
             scale, shift = affine(gcm.bn)
             scales.append(scale[order])
-            self.register_buffer(f'shift{i}', shift[order])
-            self.register_buffer(f'mask{i}', gcm.conv_mask.weight[:, order].flatten(1).t())
+            self.shifts.append(shift[order])
+            self.masks.append(gcm.conv_mask.weight[:, order].flatten(1))
         self.widths = [len(scale) for scale in scales]
         self.gates = Gates(pairs, torch.cat(scales))
 
     def forward(self, x: Sequence[Tensor]) -> list[Tensor]:
-        """(H, W, N, C) of every branch -> the same"""
+        """(N, C, H, W) of every branch -> the same"""
         contexts = []
-        for i, each in enumerate(x):
-            # a bias would not change the softmax
-            contexts.append(rows.weighted_mean(each, each @ getattr(self, f'mask{i}')))
-        gates = self.gates(contexts[0] if len(x) == 1 else torch.cat(contexts, dim=1))
+        for each, mask in zip(x, self.masks):
+            each = each.flatten(2)
+            weights = (mask @ each).softmax(2)  # a bias would not change it
+            contexts.append((each @ weights.transpose(1, 2)).flatten(1))
         outs = []
-        for i, (each, gate) in enumerate(zip(x, gates.split(self.widths, dim=1))):
-            out = torch.addcmul(getattr(self, f'shift{i}'), each, gate)
-            if self.groups[i] > 1:
-                out = out.unflatten(3, (self.groups[i], -1)).transpose(3, 4).flatten(3, 4)
-            outs.append(out)
-        return outs
+        for each, gate, shift in zip(x, self._gates(contexts), self.shifts):
+            # a batch norm is a single operation for onnxruntime
+            shift = shift.repeat(len(each))
+            half = torch.full_like(shift, 0.5)
+            flat = each if len(each) == 1 else each.reshape(1, -1, *each.shape[2:])
+            out = F.batch_norm(flat, 0 * half, half, gate.flatten(), shift, eps=0.5)
+            outs.append(out.view_as(each) if len(each) > 1 else out)
+        return [
+            out.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2) if groups > 1 else out
+            for out, groups in zip(outs, self.groups)
+        ]
+
+    def rows(self, x: Sequence[Tensor]) -> list[Tensor]:
+        """The same of (H, W, N, C)."""
+        contexts = [
+            rows.weighted_mean(each, F.linear(each, mask)) for each, mask in zip(x, self.masks)
+        ]
+        outs = []
+        for each, gate, shift in zip(x, self._gates(contexts), self.shifts):
+            outs.append(torch.addcmul(shift, each, gate))
+        return [
+            out.unflatten(3, (groups, -1)).transpose(3, 4).flatten(3, 4) if groups > 1 else out
+            for out, groups in zip(outs, self.groups)
+        ]
+
+    def _gates(self, contexts: list[Tensor]) -> Sequence[Tensor]:
+        return self.gates.rows(torch.cat(contexts, dim=1)).split(self.widths, dim=1)
 
 
-def join(kept: Sequence[Tensor], changed: Sequence[Tensor], sites) -> list[Tensor]:
-    """The halves of every branch's channels shuffled by interleaving, with plugins."""
+def enlarge(x: Tensor, like: Tensor) -> Tensor:
+    """Nearest; by a constant factor, so that an exporter knows the size."""
+    return F.interpolate(x, scale_factor=int(like.shape[2]) // int(x.shape[2]))
 
-    def at(site: nn.Module, x: Tensor) -> Tensor:
-        return rows.to_rows(site(rows.from_rows(x))) if site else x
 
-    outs = []
-    for keep, change, inner, outer in zip(kept, changed, sites['after_context'], sites['block']):
-        outs.append(at(outer, rows.interleave(keep, at(inner, change))))
-    return outs
+def enlarged_sum(x: Tensor, small: Tensor, weight: float = 1) -> Tensor:
+    """``weight * x`` and a tensor of lower resolution, enlarged (nearest)."""
+    return torch.add(enlarge(small, x), x, alpha=weight)
+
+
+def interleave(x: Tensor, y: Tensor) -> Tensor:
+    """Two (N, C, H, W) -> (N, 2 C, H, W), their channels in turn."""
+    return torch.stack((x, y), dim=2).flatten(1, 2)
 
 
 class FusedStem(nn.Module):
@@ -193,6 +256,18 @@ class FusedStem(nn.Module):
                 steps.append(step)
             self.add_module(name, steps)
 
+    def forward(self, x: Tensor) -> Tensor:
+        halves = []
+        for half, branch in zip(self.conv1(x).chunk(2, dim=1), (self.branch1, self.branch2)):
+            for step in branch:
+                if isinstance(step, Contexts):
+                    (half,) = step([half])
+                else:
+                    half = step(half, step.gates.rows(half.mean((2, 3))) if step.dynamic else None)
+                    half = half.relu_() if step.relu else half
+            halves.append(half)
+        return interleave(*halves)
+
     def rows(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (H / 4, W / 4, N, C)"""
         x = self.conv1(x.contiguous(memory_format=torch.channels_last)).permute(2, 3, 0, 1)
@@ -201,9 +276,11 @@ class FusedStem(nn.Module):
             half = half.contiguous()
             for step in branch:
                 if isinstance(step, Contexts):
-                    (half,) = step([half])
+                    (half,) = step.rows([half])
                 else:
-                    half = step(half, step.gates(half.mean((0, 1))) if step.dynamic else None)
+                    half = step.rows(
+                        half, step.gates.rows(half.mean((0, 1))) if step.dynamic else None
+                    )
                     half = half.relu_() if step.relu else half
             halves.append(half)
         return rows.interleave(*halves)
@@ -214,9 +291,9 @@ class FusedBlock(nn.Module):
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        for i, mask in enumerate(block.dcm.conv_mask[:-1]):
-            self.register_buffer(f'mask{i}', mask.weight.flatten(1).t())
-        self.attention, self.pooling = Gates2(block.dcm.channel_attention), block.dcm.pooling
+        self.masks = block.dcm.conv_mask[:-1]
+        first, *_, second, _ = block.dcm.channel_attention
+        self.attention, self.pooling = Gates([(first, second)]), block.dcm.pooling
         self.widths = block.dcm.channels
         self.kernels = nn.ModuleList(Kernels(conv.conv) for conv in block.conv)
         pairs = [
@@ -230,32 +307,45 @@ class FusedBlock(nn.Module):
         self.sites = block.sites
         self.contexts = Contexts(block.gcm, [conv.num_groups for conv in block.conv])
 
+    def forward(self, x: list[Tensor]) -> list[Tensor]:
+        kept, changed = zip(*(each.chunk(2, dim=1) for each in x))
+        size = changed[-1].shape[2:]
+        pooled = [
+            masked_pool(each, mask.weight.flatten(1) @ each.flatten(2), size, self.pooling)
+            for each, mask in zip(changed, self.masks)
+        ]
+        gates = self.attention(torch.cat([*pooled, changed[-1]], dim=1)).split(self.widths, dim=1)
+        changed = [each * enlarge(gate, each) for each, gate in zip(changed, gates)]
+        gates = self._gates([each.mean((2, 3)) for each in changed])
+        changed = [kernels(*args) for kernels, *args in zip(self.kernels, changed, gates)]
+        outs = []
+        for i, each in enumerate(self.contexts(changed)):
+            out = interleave(kept[i], self.sites['after_context'][i](each))
+            outs.append(self.sites['block'][i](out))
+        return outs
+
     def rows(self, x: list[Tensor]) -> list[Tensor]:
+        """The same of (H, W, N, C)."""
         kept, changed = zip(*(each.chunk(2, dim=3) for each in x))
         size = changed[-1].shape[:2]
         pooled = [
-            rows.masked_pool(each, each @ getattr(self, f'mask{i}'), size, self.pooling)
-            for i, each in enumerate(changed[:-1])
+            rows.masked_pool(each, F.linear(each, mask.weight.flatten(1)), size, self.pooling)
+            for each, mask in zip(changed, self.masks)
         ]
-        gates = self.attention(torch.cat([*pooled, changed[-1]], dim=3))
-        changed = [
-            rows.enlarged_product(each, gate)
-            for each, gate in zip(changed, gates.split(self.widths, dim=3))
-        ]
-        gates = iter(())
-        if self.gates is not None:
-            means = [each.mean((0, 1)) for each, k in zip(changed, self.kernels) if k.dynamic]
-            gates = iter(self.gates(torch.cat(means, dim=1)).split(self.counts, dim=1))
-        changed = [
-            kernels(each, next(gates) if kernels.dynamic else None)
-            for each, kernels in zip(changed, self.kernels)
-        ]
-        return join(kept, self.contexts(changed), self.sites)
+        gates = self.attention.rows(torch.cat([*pooled, changed[-1]], dim=3))
+        gates = gates.split(self.widths, dim=3)
+        changed = [rows.enlarged_product(*each) for each in zip(changed, gates)]
+        gates = self._gates([each.mean((0, 1)) for each in changed])
+        changed = [kernels.rows(*args) for kernels, *args in zip(self.kernels, changed, gates)]
+        return rows.join(kept, self.contexts.rows(changed), self.sites)
 
-
-def Gates2(attention):
-    first, *_, second, _ = attention
-    return Gates([(first, second)])
+    def _gates(self, means: list[Tensor]) -> list[Tensor | None]:
+        """Of every branch's kernels; None where they are not dynamic."""
+        if self.gates is None:
+            return [None] * len(means)
+        means = [each for each, kernels in zip(means, self.kernels) if kernels.dynamic]
+        gates = iter(self.gates.rows(torch.cat(means, dim=1)).split(self.counts, dim=1))
+        return [next(gates) if kernels.dynamic else None for kernels in self.kernels]
 
 
 def fuse(network: nn.Module) -> nn.Module:
@@ -268,6 +358,10 @@ def fuse(network: nn.Module) -> nn.Module:
         for stage in range(network.num_stages):
             for module in getattr(network, f'stage{stage}'):
                 module.layers = nn.Sequential(*map(FusedBlock, module.layers))
+                for row in (module.fuse_layers or ())[1:]:
+                    *_, last = (m for m in row[0].modules() if isinstance(m, nn.Conv2d))
+                    last.weight.mul_(2)
+                    last.bias.mul_(2)
     return network.requires_grad_(False)
 
 

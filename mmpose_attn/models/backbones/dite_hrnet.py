@@ -18,7 +18,7 @@ from mmpose_attn.engine.checkpoint import register_shape_check
 from ..layers import rows
 from ..layers.context_modeling import DenseContextModeling, GlobalContextModeling
 from ..layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg
-from .dite_fused import fuse, join, record
+from .dite_fused import FusedBlock, enlarged_sum, fuse, record
 from .plugin_sites import PluginHost, PluginSite
 
 
@@ -174,7 +174,7 @@ class DiteBlock(BaseModule):
             gcm.rows_after_norms(conv.rows_without_norm(each), [layer.norm for layer in conv.conv])
             for each, conv, gcm in zip(self.dcm.rows(changed), self.conv, self.gcm)
         ]
-        return join(kept, changed, self.sites)
+        return rows.join(kept, changed, self.sites)
 
 
 class DiteModule(LiteHRModule):
@@ -206,7 +206,11 @@ class DiteModule(LiteHRModule):
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
         x = self.layers(x)
-        return self.fuse(x) if self.with_fuse else x
+        if not self.with_fuse:
+            return x
+        if self.fused:
+            return self._fuse_by_few(x, nn.Module.__call__, enlarged_sum)
+        return self.fuse(x)
 
     def fuse(self, x: list[Tensor]) -> list[Tensor]:
         """Every branch's tensor -> the fused ones.
@@ -222,26 +226,35 @@ class DiteModule(LiteHRModule):
             x[0] = outs[0]
         return outs
 
+    @property
+    def fused(self) -> bool:
+        """Whether norms are folded, and branch 0's doubled terms into the ways down."""
+        return isinstance(self.layers[0], FusedBlock)
+
     def rows(self, x: list[Tensor]) -> list[Tensor]:
         """The same of (H, W, N, C)."""
         for block in self.layers:
             x = block.rows(x)
         if not self.with_fuse:
             return x
+        return self._fuse_by_few(x, rows.run, rows.enlarged_sum)
+
+    def _fuse_by_few(self, x: list[Tensor], run: Callable, enlarged_sum: Callable) -> list[Tensor]:
+        """:meth:`fuse` by fewer operations, in the order of dimensions that the functions have."""
         x, outs = list(x), []
         for i, row in enumerate(self.fuse_layers):
-            out = x[0] if i == 0 else rows.run(row[0], x[0])
-            weight = 2  # of what is in out
+            out = x[0] if i == 0 else run(row[0], x[0])
+            weight = 2 if i == 0 or not self.fused else 1  # of what is in out
             for j in range(1, i + 1):
-                term = x[j] if j == i else rows.run(row[j], x[j])
+                term = x[j] if j == i else run(row[j], x[j])
                 out, weight = torch.add(term, out, alpha=weight), 1
             # from the lowest resolution up, so that sums are small and the enlarged is added once
             below = None
             for j in reversed(range(i + 1, len(x))):
-                term = rows.run(row[j][:2], x[j])
-                below = term if below is None else rows.enlarged_sum(term, below)
+                term = run(row[j][1], run(row[j][0], x[j]))
+                below = term if below is None else enlarged_sum(term, below)
             if below is not None:
-                out, weight = rows.enlarged_sum(out, below, weight), 1
+                out, weight = enlarged_sum(out, below, weight), 1
             outs.append(F.relu(out if weight == 1 else weight * out, inplace=True))
             x[0] = outs[0]
         return outs
@@ -407,6 +420,7 @@ class DiteHRNet(PluginHost, LiteHRNet):
         norm = self.stem.conv1.norm
         return (
             self.fast
+            and x.device.type == 'cpu'
             and x.dtype in (torch.float32, torch.float64)
             and not torch.is_autocast_enabled(x.device.type)
             and (type(norm) is nn.Identity or (type(norm) is nn.BatchNorm2d and norm.momentum))

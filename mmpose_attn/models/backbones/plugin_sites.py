@@ -97,12 +97,12 @@ class PluginHost:
             plugin = dict(plugin)
             cfg, position = plugin.pop('cfg', None), plugin.pop('position', None)
             stages, branches = plugin.pop('stages', None), plugin.pop('branches', None)
-            if not isinstance(cfg, dict) or 'type' not in cfg:
+            if not isinstance(cfg, dict) or not isinstance(cfg.get('type'), (str, type)):
                 raise ValueError(f'plugins: each needs cfg=dict(type=...), got cfg={cfg!r}')
             name = getattr(cfg['type'], '__name__', cfg['type'])
             if plugin:
                 raise ValueError(
-                    f'plugins: unknown key {sorted(plugin)} beside {name}; '
+                    f'plugins: unknown key {sorted(map(str, plugin))} beside {name}; '
                     'the keys are cfg, position, stages, branches'
                 )
             if 'in_channels' in cfg:

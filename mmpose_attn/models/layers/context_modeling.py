@@ -15,6 +15,17 @@ from .dynamic_conv import BN
 POOLINGS = ('released', 'spatial')
 
 
+def pooling_mask(logits: Tensor, size: tuple[int, int], pooling: str) -> Tensor:
+    """What :func:`masked_pool` weighs the places by, (N, 1, H, W): its softmax as a map."""
+    if pooling == 'released':
+        return logits.flatten(1).softmax(1).view_as(logits)
+    height, width = logits.shape[2:]
+    h, w = size
+    blocks = logits.view(-1, 1, h, height // h, w, width // w).transpose(3, 4)
+    mask = blocks.flatten(4).softmax(4).view_as(blocks)
+    return mask.transpose(3, 4).reshape(logits.shape)
+
+
 def masked_pool(x: Tensor, logits: Tensor, size: tuple[int, int], pooling: str) -> Tensor:
     r"""Pool features with a softmax of a mask.
 
@@ -127,8 +138,19 @@ class GlobalContextModeling(BaseModule):
         self.bn = build_norm_layer(dict(norm_cfg), channels)[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        context = masked_pool(x, self.conv_mask(x), (1, 1), 'released')
-        return self.bn(x * self.channel_attention(context))
+        return self.bn(x * self._gates(x, self.conv_mask(x)))
+
+    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
+        """``mask`` (N, 1, H, W), of the pooling, and ``channel`` (N, C): the output is
+        ``bn(x * channel[:, :, None, None])``."""
+        logits = self.conv_mask(x)
+        return dict(
+            mask=pooling_mask(logits, (1, 1), 'released'),
+            channel=self._gates(x, logits).flatten(1),
+        )
+
+    def _gates(self, x: Tensor, logits: Tensor) -> Tensor:
+        return self.channel_attention(masked_pool(x, logits, (1, 1), 'released'))
 
     def rows_after_norms(self, x: Tensor, norms: Sequence[nn.BatchNorm2d]) -> Tensor:
         """``self(shuffle(norms(x)))`` of (H, W, N, C) in two passes over x instead of nine.
@@ -169,7 +191,7 @@ class GlobalContextModeling(BaseModule):
         context = shuffled(context * scale + shift)
         first, norm, _, second, _ = self.channel_attention
         hidden = F.linear(context, first.weight.flatten(1))
-        hidden = norm(hidden[:, :, None, None]).relu().flatten(1)
+        hidden = rows.norm(norm, hidden).relu()
         gates = F.linear(hidden, second.weight.flatten(1), second.bias).sigmoid()
 
         def gated() -> tuple[Tensor, Tensor]:
@@ -222,14 +244,25 @@ class DenseContextModeling(BaseModule):
         self.channel_attention = channel_attention(total, total // ratio, norm_cfg)
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
+        gates = self._gates(x)
+        return [each * F.interpolate(gate, size=each.shape[2:]) for each, gate in zip(x, gates)]
+
+    def attention_maps(self, x: list[Tensor]) -> list[dict[str, Tensor]]:
+        """Of every branch ``gates`` (N, C_i, h, w), of the lowest resolution, which multiply the
+        branch when enlarged, and of all but the last ``mask`` (N, 1, H_i, W_i), of the pooling."""
+        maps = [dict(gates=gates) for gates in self._gates(x)]
+        for each, conv, found in zip(x[:-1], self.conv_mask, maps):
+            found['mask'] = pooling_mask(conv(each), x[-1].shape[2:], self.pooling)
+        return maps
+
+    def _gates(self, x: list[Tensor]) -> tuple[Tensor, ...]:
         size = x[-1].shape[2:]
         pooled = [
             masked_pool(each, mask(each), size, self.pooling)
             for each, mask in zip(x[:-1], self.conv_mask)
         ]
         gates = self.channel_attention(torch.cat([*pooled, x[-1]], dim=1))
-        gates = gates.split(self.channels, dim=1)
-        return [each * F.interpolate(gate, size=each.shape[2:]) for each, gate in zip(x, gates)]
+        return gates.split(self.channels, dim=1)
 
     def rows(self, x: list[Tensor]) -> list[Tensor]:
         """The same of (H, W, N, C)."""

@@ -43,7 +43,7 @@ class KernelAttention(BaseModule):
     def from_means(self, means: Tensor) -> Tensor:
         """The same of (N, C) means, without convolutions of single pixels."""
         hidden = F.linear(means, self.conv1.weight.flatten(1))
-        hidden = self.bn(hidden[:, :, None, None]).relu().flatten(1)
+        hidden = rows.norm(self.bn, hidden).relu()
         return F.linear(hidden, self.conv2.weight.flatten(1), self.conv2.bias).sigmoid()
 
 
@@ -122,6 +122,10 @@ class DynamicConv(nn.Module):
 
     def init_weights(self) -> None:
         """Nothing: the kernels keep their own initialisation inside a ``ConvModule``."""
+
+    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
+        r"""``kernels`` (N, num_kernels), the weights :math:`a_i(x)` of the kernels."""
+        return dict(kernels=self.attention(x))
 
     def forward(self, x: Tensor) -> Tensor:
         return convolve_each(x, self.aggregation(self.attention(x)), self)

@@ -109,14 +109,7 @@ class DySample(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         batch, _, height, width = x.shape
         scale, groups = self.scale_factor, self.groups
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        source = F.pixel_shuffle(x, scale) if self.style == 'pl' else x
-        offset = self.offset(source).to(dtype)
-        reach = 0.25
-        if self.scope is not None:
-            offset, reach = offset * self.scope(source).to(dtype).sigmoid(), 0.5
-        if self.style == 'lp':
-            offset = F.pixel_shuffle(offset, scale)
+        offset, reach = self._offsets(x)
         # In grid_sample's units, where the input spans -1 to 1. Each side by itself, from the sizes
         # as they are: a tensor of both would be a constant in an exported graph.
         x_offset, y_offset = offset.chunk(2, dim=1)
@@ -127,13 +120,27 @@ class DySample(BaseModule):
             )
         )
         out = F.grid_sample(
-            x.to(dtype).reshape(batch * groups, self.in_channels // groups, height, width),
+            x.to(offset.dtype).reshape(batch * groups, self.in_channels // groups, height, width),
             grid.flatten(1, 2).permute(1, 2, 3, 0),
             mode='bilinear',
             padding_mode='border',
             align_corners=False,
         )
         return out.reshape(batch, self.in_channels, scale * height, scale * width).to(x.dtype)
+
+    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
+        """``offsets`` (N, 2, sH, sW): x and y of *o*, the means over the groups."""
+        offset, reach = self._offsets(x)
+        return dict(offsets=reach * offset.unflatten(1, (2, self.groups)).mean(2))
+
+    def _offsets(self, x: Tensor) -> tuple[Tensor, float]:
+        """(N, C, H, W) -> (N, 2 * groups, sH, sW), x of all groups first, and their unit."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        source = F.pixel_shuffle(x, self.scale_factor) if self.style == 'pl' else x
+        offset, reach = self.offset(source).to(dtype), 0.25
+        if self.scope is not None:
+            offset, reach = offset * self.scope(source).to(dtype).sigmoid(), 0.5
+        return (F.pixel_shuffle(offset, self.scale_factor) if self.style == 'lp' else offset), reach
 
     def _centres(self, size: int, like: Tensor) -> Tensor:
         """Centres of the output's pixels along a side of the input, which spans -1 to 1."""

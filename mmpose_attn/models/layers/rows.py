@@ -5,6 +5,8 @@ innermost in memory, as the libraries' kernels for depthwise convolutions want t
 convolution is a product of matrices, and a gate of each sample's channels a row to multiply by.
 """
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -58,13 +60,24 @@ def conv(layer: nn.Conv2d, x: Tensor) -> Tensor:
     return depthwise(x, weight, bias, layer.stride[0])
 
 
+def norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """A batch norm of (N, C, ...), also of (N, C)."""
+    if layer.training:
+        layer.num_batches_tracked.add_(1)
+    mean, var, weight, bias = layer.running_mean, layer.running_var, layer.weight, layer.bias
+    return F.batch_norm(x, mean, var, weight, bias, layer.training, layer.momentum, layer.eps)
+
+
 def run(layers: nn.Module, x: Tensor) -> Tensor:
     """(Nested) sequences of plain convolutions, batch norms and activations, of (H, W, N, C)."""
     if isinstance(layers, nn.Conv2d):
         return conv(layers, x)
     if isinstance(layers, nn.BatchNorm2d):
-        flat = x.view(1, -1, *x.shape[2:]).permute(0, 3, 1, 2)
-        return layers(flat).permute(0, 2, 3, 1).view(x.shape)
+        return (
+            norm(layers, x.view(1, -1, *x.shape[2:]).permute(0, 3, 1, 2))
+            .permute(0, 2, 3, 1)
+            .view(x.shape)
+        )
     if not layers._modules:
         return layers(x)
     for layer in layers._modules.values():
@@ -138,3 +151,15 @@ def masked_pool(x: Tensor, mask: Tensor, size: tuple[int, int], pooling: str) ->
 def interleave(x: Tensor, y: Tensor) -> Tensor:
     """Two (H, W, N, C) -> (H, W, N, 2 C), their channels in turn."""
     return torch.stack((x, y), dim=4).flatten(3, 4)
+
+
+def join(
+    kept: Sequence[Tensor], changed: Sequence[Tensor], sites: Mapping[str, nn.ModuleList]
+) -> list[Tensor]:
+    """The halves of every branch's channels interleaved, with plugins."""
+    outs = []
+    for keep, change, inner, outer in zip(kept, changed, sites['after_context'], sites['block']):
+        change = to_rows(inner(from_rows(change))) if inner else change
+        out = interleave(keep, change)
+        outs.append(to_rows(outer(from_rows(out))) if outer else out)
+    return outs

@@ -92,7 +92,16 @@ class CAMSAMAttention(BaseModule):
             nn.init.zeros_(self.spatial[-1].weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        channel, spatial = self._gates(x)
+        return x * (channel * spatial + self.residual)
+
+    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
+        """``channel`` (N, C) and ``spatial`` (N, 1, H, W): the output is
+        ``x * (channel[:, :, None, None] * spatial + residual)``."""
+        channel, spatial = self._gates(x)
+        return dict(channel=channel.flatten(1), spatial=spatial)
+
+    def _gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         channel = self.channel(x.mean((2, 3), keepdim=True)).sigmoid().to(x.dtype)
         maps = (x * channel).mean(1, keepdim=True)
-        spatial = self.spatial(maps).sigmoid().to(x.dtype)
-        return x * (channel * spatial + self.residual)
+        return channel, self.spatial(maps).sigmoid().to(x.dtype)

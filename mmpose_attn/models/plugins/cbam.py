@@ -60,8 +60,19 @@ class CBAMAttention(BaseModule):
                 nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x * self._channel_gates(x)[:, :, None, None]
+        return x * self._spatial_gates(x)
+
+    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
+        """``channel`` (N, C) and ``spatial`` (N, 1, H, W): the output is
+        ``x * channel[:, :, None, None] * spatial``."""
+        channel = self._channel_gates(x)
+        return dict(channel=channel, spatial=self._spatial_gates(x * channel[:, :, None, None]))
+
+    def _channel_gates(self, x: Tensor) -> Tensor:
         pooled = torch.stack((x.mean((2, 3)), x.amax((2, 3))))
-        gate = self.gate_scale * self.mlp(pooled).sum(0).sigmoid()
-        x = x * gate.to(x.dtype)[:, :, None, None]
+        return (self.gate_scale * self.mlp(pooled).sum(0).sigmoid()).to(x.dtype)
+
+    def _spatial_gates(self, x: Tensor) -> Tensor:
         maps = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), dim=1)
-        return x * (self.gate_scale * self.spatial(maps).sigmoid()).to(x.dtype)
+        return (self.gate_scale * self.spatial(maps).sigmoid()).to(x.dtype)

@@ -116,18 +116,27 @@ class DetailEnhancement(BaseModule):
                 nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, high: Tensor | None = None) -> Tensor:
+        x = self._joined(x, high)
+        x = x * self._gates(x)[:, :, None, None]
+        return x if self.dropout is None else self.dropout(x)
+
+    def attention_maps(self, x: Tensor, high: Tensor | None = None) -> dict[str, Tensor]:
+        """``channel`` (N, C): ``x * channel[:, :, None, None]`` is the output of form (a); in (b)
+        it is :math:`\\alpha` that is multiplied, and then passes the dropout."""
+        return dict(channel=self._gates(self._joined(x, high)))
+
+    def _joined(self, x: Tensor, high: Tensor | None) -> Tensor:
         if (high is None) != (self.align is None):
             form = 'x alone' if self.align is None else 'x and high'
             raise ValueError(
                 f'DetailEnhancement: this one takes {form}; high_channels in the constructor '
                 'is what asks for a second input'
             )
-        if high is not None:
-            x = x + self._aligned(x, high).to(x.dtype)
+        return x if high is None else x + self._aligned(x, high).to(x.dtype)
+
+    def _gates(self, x: Tensor) -> Tensor:
         gate = self.fc2(self.relu(self.fc1(x.mean((2, 3))))).sigmoid().to(x.dtype)
-        gate = 2 * gate if self.identity_init else gate + 1
-        x = x * gate[:, :, None, None]
-        return x if self.dropout is None else self.dropout(x)
+        return 2 * gate if self.identity_init else gate + 1
 
     def _aligned(self, x: Tensor, high: Tensor) -> Tensor:
         if self.merge == 'global':

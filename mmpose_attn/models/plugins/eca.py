@@ -58,5 +58,12 @@ class ECAAttention(BaseModule):
             nn.init.zeros_(self.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        return x * self._gates(x)[:, :, None, None]
+
+    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
+        """``channel`` (N, C): ``x * channel[:, :, None, None]`` is the output."""
+        return dict(channel=self._gates(x))
+
+    def _gates(self, x: Tensor) -> Tensor:
         gate = self.gate_scale * self.conv(x.mean((2, 3))[:, None]).sigmoid()
-        return x * gate.to(x.dtype)[:, 0, :, None, None]
+        return gate.to(x.dtype)[:, 0]

@@ -75,6 +75,7 @@ class PolarizedAttention(BaseModule):
             )
         self.layout = layout
         self.identity_init = identity_init
+        self.gate_scale = 2.0 if identity_init and layout == 'sequential' else 1.0
         inner, hidden = in_channels // 2, in_channels // 8
         self.conv_q_right = nn.Conv2d(in_channels, 1, 1, bias=False)
         self.conv_v_right = nn.Conv2d(in_channels, inner, 1, bias=False)
@@ -97,19 +98,41 @@ class PolarizedAttention(BaseModule):
                 nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
-        channel = self._channel_logits(x).sigmoid()
+        channel = self._channel_gates(x)
         if self.layout == 'parallel':
-            spatial = self._parallel_logits(x).sigmoid()
-            return x * (channel + spatial).to(x.dtype)
-        scale = 2.0 if self.identity_init else 1.0
-        x = x * (scale * channel).to(x.dtype)
-        return x * (scale * self._sequential_logits(x).sigmoid()).to(x.dtype)
+            return x * (channel + self._spatial_gates(x)).to(x.dtype)
+        x = x * channel.to(x.dtype)
+        return x * self._spatial_gates(x).to(x.dtype)
 
-    def _channel_logits(self, x: Tensor) -> Tensor:
+    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
+        """``channel`` (N, C), ``spatial`` and ``mask`` (N, 1, H, W).
+
+        The output is ``x * (channel[:, :, None, None] + spatial)`` or, sequential,
+        ``x * channel[:, :, None, None] * spatial``. ``mask`` is :math:`P(w_q x)`, by which x is
+        pooled for the channel gates.
+        """
+        channel = self._channel_gates(x)
+        spatial = self._spatial_gates(x if self.layout == 'parallel' else x * channel.to(x.dtype))
+        mask = self._places(x).unflatten(-1, x.shape[2:])
+        return dict(channel=channel.flatten(1), spatial=spatial, mask=mask)
+
+    def _places(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, 1, H * W)"""
+        return self.conv_q_right(x).flatten(2).softmax(-1)
+
+    def _channel_gates(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, 1, 1)"""
-        places = self.conv_q_right(x).flatten(2).softmax(-1)
-        pooled = x.flatten(2) @ places.transpose(1, 2)
-        return self.conv_up(self.conv_v_right(pooled[..., None]))
+        pooled = x.flatten(2) @ self._places(x).transpose(1, 2)
+        return self._gates(self.conv_up(self.conv_v_right(pooled[..., None])))
+
+    def _spatial_gates(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, 1, H, W)"""
+        parallel = self.layout == 'parallel'
+        return self._gates(self._parallel_logits(x) if parallel else self._sequential_logits(x))
+
+    def _gates(self, logits: Tensor) -> Tensor:
+        gates = logits.sigmoid()
+        return gates if self.gate_scale == 1.0 else self.gate_scale * gates
 
     def _query(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 1, C // 2)"""

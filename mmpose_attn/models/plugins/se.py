@@ -54,7 +54,14 @@ class SEAttention(BaseModule):
                 nn.init.zeros_(self.fc2.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        return x * self._gates(x)[:, :, None, None]
+
+    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
+        """``channel`` (N, C): ``x * channel[:, :, None, None]`` is the output."""
+        return dict(channel=self._gates(x))
+
+    def _gates(self, x: Tensor) -> Tensor:
         gate = self.fc2(self.relu(self.fc1(x.mean((2, 3))))).sigmoid()
         if self.gate_scale != 1.0:
             gate = gate * self.gate_scale
-        return x * gate.to(x.dtype)[:, :, None, None]
+        return gate.to(x.dtype)

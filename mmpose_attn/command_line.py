@@ -1,0 +1,20 @@
+"""How the command-line tools end where an argument or a file is bad."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+BAD_INPUT = (ValueError, TypeError, LookupError, OSError, ImportError, SyntaxError)
+
+
+@contextmanager
+def one_line_errors(
+    parser: argparse.ArgumentParser, kinds: tuple[type[Exception], ...] = BAD_INPUT
+) -> Iterator[None]:
+    """Within it, an exception of these kinds is one line on stderr and exit status 2."""
+    try:
+        yield
+    except kinds as error:
+        # a KeyError's text is the quoted form of its message
+        message = error.args[0] if type(error) is KeyError and error.args else error
+        parser.exit(2, f'{parser.prog}: error: {" ".join(str(message).split())}\n')

@@ -1,0 +1,60 @@
+"""Bad arguments of the tools: one line on stderr, exit status 2, nothing written."""
+
+import runpy
+import sys
+
+import pytest
+
+from mmpose_attn import demo
+from tests.helpers import ROOT
+
+HRNET = ROOT / 'configs' / 'hrnet_w32_coco_256x192.py'
+MISPLACED = f"""
+_base_ = [{str(HRNET)!r}]
+model = dict(backbone=dict(plugins=[dict(cfg=dict(type='SEAttention'), position='fuze')]))
+"""
+FILES = {'broken.py': 'x = (', 'misplaced.py': MISPLACED, 'page.md': 'hello', 'full/a': 'b'}
+
+
+@pytest.mark.parametrize(
+    ('command', 'message'),
+    [
+        ('complexity broken.py', 'broken.py is not valid Python'),
+        ('complexity misplaced.py', "asks for position 'fuze'; the positions are"),
+        (f'complexity {HRNET} --threads -1', '--threads must be positive'),
+        (f'complexity {HRNET} --device bogus', 'bogus'),
+        (f'complexity {HRNET} --device cuda:99', 'cuda:99'),
+        (f'complexity {HRNET} --overview gone.md', 'gone.md'),
+        (f'complexity {HRNET} --overview page.md', 'page.md has no table'),
+        ('bench --device cuda:99', 'cuda:99'),
+        ('demo --out new --num-val 0', 'num_val=0'),
+        ('demo --out new --num-train -1', 'num_train=-1'),
+        ('demo --out page.md', 'page.md'),
+        ('make_synthetic_coco new --num-train -1', 'num_train must be an integer'),
+        ('make_synthetic_coco new --people 3 1', 'people must be integers'),
+        ('make_synthetic_coco new --backgrounds gone', "got 'gone'"),
+        ('make_synthetic_coco full', 'full exists and is not an empty folder'),
+    ],
+)
+def test_bad_arguments(command, message, tmp_path, monkeypatch, capsys):
+    for name, text in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    tool, *arguments = command.split()
+    monkeypatch.setattr(sys, 'argv', [tool, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / 'tools' / f'{tool}.py'), run_name='__main__')
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert ended.value.code == 2
+    assert last.startswith(f'{tool}.py: error: ') and message in last
+    left = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob('*.*')}
+    assert left == {name: text for name, text in FILES.items() if name != 'full/a'}
+
+
+def test_demo_outside_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, 'CONFIG', tmp_path / 'gone.py')
+    with pytest.raises(FileNotFoundError, match=r'gone\.py not found: the demo runs in a checkout'):
+        demo.run_demo(tmp_path / 'out', 1, 1, 1)
+    assert not (tmp_path / 'out').exists()

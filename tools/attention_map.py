@@ -1,0 +1,44 @@
+"""Draws what the attention modules of a pose network do with a picture: gates of channels and
+places, weights of kernels, poolings, and the energy of features before and after. Writes a PNG and
+an HTML page. Exit status: 0, or 2 for a bad input or argument."""
+
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+from mmpose_attn.apis import save_attention_maps
+from mmpose_attn.engine import CheckpointError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add('image', metavar='IMAGE', help='picture')
+    add('--config', required=True, help='config of the pose network')
+    add('--checkpoint', help='its weights (default: random)')
+    add('--out', required=True, metavar='DIR', help='folder for both files')
+    add(
+        '--bbox',
+        metavar='X,Y,W,H',
+        help="the person's box in pixels, for a top-down network (default: the whole picture)",
+    )
+    add(
+        '--sites',
+        default='*',
+        metavar='GLOB',
+        help="modules to show, by their paths: 'backbone.stage4.*' (default: all)",
+    )
+    add('--limit', type=int, default=12, help='most modules in the PNG (default: 12)')
+    add('--device', default='auto', help="'auto' (default), 'cpu', 'cuda' or 'cuda:1'")
+    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='of the config')
+    args = parser.parse_args()
+    try:
+        files = save_attention_maps(**vars(args))
+    except (ValueError, OSError, CheckpointError) as error:
+        parser.exit(2, f'{parser.prog}: error: {error}\n')
+    print(*files, sep='\n')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
