@@ -85,13 +85,18 @@ def plot_curves(curves: Mapping[str, Curve], out: str | Path, start: float = 0.1
         ValueError: if a curve has fewer than two losses behind ``start``.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import AutoLocator, NullLocator
 
     figure = Figure(figsize=(9, 3.6), layout='constrained')
     linear, log = figure.subplots(1, 2)
     for name, curve in curves.items():
         slope, level = curve.power_law(start)
         linear.plot(curve.fractions, curve.losses / level, label=name)
-        log.loglog(curve.fractions, curve.losses / level, label=f'{name}: slope {slope:.3f}')
+        (line,) = log.loglog(curve.fractions, curve.losses / level, label=name)
+        behind = curve.fractions[curve.fractions >= start]
+        law = (behind / start) ** slope
+        log.loglog(behind, law, '--', color=line.get_color(), label=f'power {slope:.3f}')
+    log.yaxis.set(major_locator=AutoLocator(), major_formatter='{x:g}', minor_locator=NullLocator())
     for axes in (linear, log):
         axes.set(xlabel='part of the schedule', ylabel=f'loss, relative to {start:g} of it')
         axes.grid(alpha=0.3, which='both')
