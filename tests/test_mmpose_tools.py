@@ -127,7 +127,7 @@ def test_examples_run(code, checkout, monkeypatch, tmp_path):
     if 'keypoints' in found:
         assert found['keypoints'].shape == (1, 17, 2)
         return
-    assert {'keypoints', 'keypoint_scores', 'bbox', 'bbox_score'} <= found['people'][0].keys()
+    assert {'keypoints', 'keypoint_scores'} <= found['people'][0].keys()
     stems = {path.stem for path in pictures}
     assert {path.stem for path in Path('out').glob('*.jpg')} == stems
     assert all(json.loads(path.read_text()) for path in Path('out').glob('*.json'))
