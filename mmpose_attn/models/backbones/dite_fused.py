@@ -68,11 +68,19 @@ class Gates(nn.Module):
             self.add_module(name, linear)
         self.register_buffer('scale', scale)
 
-    def rows(self, x: Tensor) -> Tensor:
-        """(..., ins) -> (..., gates)"""
+    def rows(self, x: Tensor, order: Tensor | None = None) -> Tensor:
+        """(..., ins) -> (..., gates), or those that ``order`` names"""
+        weight, bias = self.second.weight, self.second.bias
+        if order is not None:
+            weight, bias = weight[order], bias[order]
         x = F.linear(x, self.first.weight, self.first.bias).relu_()
-        x = F.linear(x, self.second.weight, self.second.bias).sigmoid_()
+        x = F.linear(x, weight, bias).sigmoid_()
         return x if self.scale is None else x.mul_(self.scale)
+
+    def columns(self, x: Tensor) -> Tensor:
+        """(places, ins) -> (gates, places), without a scale"""
+        x = F.linear(x, self.first.weight, self.first.bias).relu_()
+        return torch.addmm(self.second.bias[:, None], self.second.weight, x.t()).sigmoid_()
 
 
 class Kernels(nn.Module):
@@ -238,8 +246,28 @@ def pool_to_rows(x: Tensor, mask: Tensor, size: tuple[int, int], pooling: str) -
     if pooling != 'released':
         return masked_pool(x, logits, size, pooling).permute(0, 2, 3, 1).flatten(0, 2)
     places = batch * size[0] * size[1]
-    mask = logits.softmax(2).view(places, -1, 1)
-    return (x.reshape(places, channels, -1) @ mask).view(places, channels)
+    weights = logits.softmax(2).view(places, -1)
+    count = weights.shape[1]
+    if count > 4:
+        return (x.reshape(places, channels, -1) @ weights[:, :, None]).view(places, -1)
+    # products of so small matrices take longer than two larger ones, of zeros and ones
+    one = torch.eye(count, dtype=x.dtype, device=x.device)
+    many = torch.eye(channels, dtype=x.dtype, device=x.device)
+    product = x.reshape(places, -1) * (weights @ one.repeat(1, channels))
+    return product @ many.repeat_interleave(count, dim=0)
+
+
+def spread(gates: Tensor, like: Tensor) -> Tensor:
+    """(C N h, w), enlarged (nearest) to (N, C, H, W)"""
+    width = gates.shape[1]
+    factor = int(like.shape[3]) // int(width)
+    if factor > 1:
+        # rows are enlarged and repeated by one product, which is faster than onnxruntime's Resize
+        one = torch.eye(width, dtype=gates.dtype, device=gates.device)
+        gates = gates @ one.repeat_interleave(factor, dim=1).repeat(1, factor)
+    if len(like) == 1:
+        return gates.view(like.shape)
+    return gates.view(-1, len(like), *like.shape[2:]).transpose(0, 1)
 
 
 def interleave(x: Tensor, y: Tensor) -> Tensor:
@@ -333,10 +361,10 @@ class FusedBlock(nn.Module):
             for each, mask in zip(changed, self.masks)
         ]
         pooled.append(changed[-1].permute(0, 2, 3, 1).reshape(len(pooled[0]), -1))
-        gates = self.attention.rows(torch.cat(pooled, dim=1))
-        gates = gates.view(len(x[0]), -1, gates.shape[1]).transpose(1, 2)
-        gates = gates.reshape(len(x[0]), -1, *size).split(self.widths, dim=1)
-        changed = [each * enlarge(gate, each) for each, gate in zip(changed, gates)]
+        gates = self.attention.columns(torch.cat(pooled, dim=1))
+        lines = [width * len(x[0]) * size[0] for width in self.widths]
+        gates = gates.view(-1, size[1]).split(lines)
+        changed = [each * spread(gate, each) for each, gate in zip(changed, gates)]
         gates = self._gates([each.mean((2, 3)) for each in changed], ordered=True)
         changed = [kernels(*args) for kernels, *args in zip(self.kernels, changed, gates)]
         outs = []
@@ -365,10 +393,8 @@ class FusedBlock(nn.Module):
         if self.gates is None:
             return [None] * len(means)
         means = [each for each, kernels in zip(means, self.kernels) if kernels.dynamic]
-        gates, counts = self.gates.rows(torch.cat(means, dim=1)), self.counts
-        if ordered and self.ordered_counts != counts:
-            gates, counts = gates[:, self.order], self.ordered_counts
-        gates = iter(gates.split(counts, dim=1))
+        gates = self.gates.rows(torch.cat(means, dim=1), self.order if ordered else None)
+        gates = iter(gates.split(self.ordered_counts if ordered else self.counts, dim=1))
         return [next(gates) if kernels.dynamic else None for kernels in self.kernels]
 
 
