@@ -14,7 +14,7 @@ from tests.helpers import ROOT
 NAMES = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
 BOTTOM_UP = [name for name in NAMES if 'higherhrnet' in name]
 TOP_DOWN = [name for name in NAMES if name not in BOTTOM_UP]
-ROOTS = ('COCO_ROOT', 'CROWDPOSE_ROOT', 'MPII_ROOT', 'SYNTHETIC_ROOT')
+ROOTS = ('COCO_ROOT', 'CROWDPOSE_ROOT', 'LSPET_ROOT', 'MPII_ROOT', 'SYNTHETIC_ROOT')
 
 
 @cache

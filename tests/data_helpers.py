@@ -72,6 +72,12 @@ model = dict(
             stage2=dict(num_blocks=(1, 1), num_channels=(8, 16)),
             stage3=dict(num_modules=1, num_blocks=(1, 1, 1), num_channels=(8, 16, 32)),
             stage4=dict(num_modules=1, num_blocks=(1, 1, 1, 1), num_channels=(8, 16, 32, 64)),
+            # Lite-HRNet's way of saying it
+            stages_spec=dict(
+                num_modules=(1, 1, 1),
+                num_blocks=(1, 1, 1),
+                num_channels=((8, 16), (8, 16, 32), (8, 16, 32, 64)),
+            ),
         ),
     ),
     head=dict(in_channels=8),
@@ -152,6 +158,18 @@ def make_mpii(coco: Path, folder: Path) -> Path:
     return folder
 
 
+def make_lspet(coco: Path, folder: Path) -> Path:
+    """A synthetic COCO's images with the joints and files of Leeds Sports Pose Extended."""
+    (folder / 'images').mkdir(parents=True)
+    for source, target in ((TRAIN, 'train'), (VAL, 'val')):
+        file = json.loads((coco / source).read_text())
+        for annotation in file['annotations']:
+            annotation['keypoints'][: 3 * 5] = [0] * (3 * 5)  # nobody has a face
+        link_images(coco, folder / 'images', file)
+        (folder / f'lspet_{target}.json').write_text(json.dumps(file))
+    return folder
+
+
 def persons(file: dict) -> list[dict]:
     """The labelled people of a COCO file's contents."""
     return [ann for ann in file['annotations'] if ann['num_keypoints'] and not ann['iscrowd']]
@@ -177,7 +195,7 @@ def make_detections(annotations: Path, detections: Path) -> Path:
 
 
 def make_topdown_data(folder: Path, num_train: int = 4, num_val: int = 2) -> dict[str, Path]:
-    """COCO, CrowdPose and MPII for the top-down configs, by their environment variables."""
+    """COCO, CrowdPose, MPII and LSPET for the top-down configs, by their environment variables."""
     coco = make_small_dataset(folder / 'coco', num_train, num_val)
     name = 'COCO_val2017_detections_AP_H_56_person.json'
     make_detections(coco / VAL, coco / 'person_detection_results' / name)
@@ -185,7 +203,12 @@ def make_topdown_data(folder: Path, num_train: int = 4, num_val: int = 2) -> dic
     test = crowdpose / 'mmpose_crowdpose_test.json'
     make_detections(test, crowdpose / 'det_for_crowd_test_0.1_0.5.json')
     mpii = make_mpii(coco, folder / 'mpii')
-    return dict(COCO_ROOT=coco, CROWDPOSE_ROOT=crowdpose.parent, MPII_ROOT=mpii)
+    return dict(
+        COCO_ROOT=coco,
+        CROWDPOSE_ROOT=crowdpose.parent,
+        MPII_ROOT=mpii,
+        LSPET_ROOT=make_lspet(coco, folder / 'lspet'),
+    )
 
 
 def edit_json(path: Path, edit) -> dict:

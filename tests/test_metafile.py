@@ -24,7 +24,7 @@ CONFIGS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
 MODELS_ = [model for path in METAFILES for model in yaml.safe_load(path.read_text())['Models']]
 every_model = pytest.mark.parametrize('model', MODELS_, ids=lambda model: model['Name'])
 HOST = 'https://download.openmmlab.com/mmpose/'
-WEIGHTS = r'(bottom_up|top_down/hrnet|v1/body_2d_keypoint/topdown_heatmap/coco)/[\w-]+\.pth'
+WEIGHTS = r'(bottom_up|top_down/(lite)?hrnet|v1/body_2d_keypoint/topdown_heatmap/coco)/[\w-]+\.pth'
 # what a word in a config's name stands for
 PARTS = {
     'Squeeze-and-Excitation': 'se',
@@ -36,6 +36,9 @@ PARTS = {
     'DARK': 'dark',
     'DySample': 'dehrnet',
     'Detail Enhancement': 'dehrnet',
+    'CSP-PAN': 'csppan',
+    'Dite-HRNet': 'dite',
+    'Lite-HRNet': 'litehrnet',
 }
 COLLECTIONS = {
     'hrnet': 'HRNet',
@@ -44,6 +47,8 @@ COLLECTIONS = {
     'dark': 'DARK',
     'psa': 'PSA',
     'camsam': 'HRNet-CAM-SAM',
+    'dite': 'Dite-HRNet',
+    'litehrnet': 'Lite-HRNet',
 }
 
 
@@ -76,7 +81,7 @@ def test_no_comments(path):
 def test_entry(model):
     assert model['Config'] == f'configs/{model["Name"]}.py' and (ROOT / model['Config']).is_file()
     metadata, words = model['Metadata'], model['Name'].split('_')
-    data = {'coco': 'COCO', 'crowdpose': 'CrowdPose', 'mpii': 'MPII', 'synthetic': 'Synthetic'}
+    data = {name.lower(): name for name in ('COCO', 'CrowdPose', 'LSPET', 'MPII', 'Synthetic')}
     assert metadata['Training Data'] in [data[w] for w in words if w in data]
     for part, word in PARTS.items():
         assert (part in metadata['Architecture']) == (word in words), part
@@ -94,7 +99,7 @@ def test_figures_are_published_and_say_where(model):
         assert len(result['Published From']) > 20
         assert result['Task'] == 'Body 2D Keypoint'
         assert result['Dataset'] == model['Metadata']['Training Data']
-        assert result['Metrics'] and all(0.4 < v < 1 for v in result['Metrics'].values())
+        assert result['Metrics'] and all(0.2 < v < 1 for v in result['Metrics'].values())
     if model['Weights']:
         # of several the last counts for mim: it has to belong to the weights
         assert model['Results'][-1]['Published From'].endswith('the weights of this entry)')
@@ -144,6 +149,7 @@ def test_inferencer_reads_the_index():
 @pytest.mark.slow
 @pytest.mark.parametrize('given', [True, False])
 def test_inferencer_by_alias(given, tmp_path, mmpose_scope):
+    torch.manual_seed(0)
     weights = {}
     if given:
         config = Config.fromfile(ROOT / 'configs' / 'higherhrnet_se_w32_coco_512.py')

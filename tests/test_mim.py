@@ -16,6 +16,7 @@ from tests.data_helpers import (
     ROOT,
     make_small_dataset,
     make_topdown_data,
+    real_data,
     write_config,
 )
 from tests.test_packaging import build_wheel, copy_sources
@@ -184,6 +185,7 @@ def test_inference_on_an_image(project, trained, monkeypatch, mmpose_scope):
         ('hrnet_camsam_w32_coco_256x192', 'coco/AP'),
         ('dehrnet_w32_crowdpose_256x192', 'crowdpose/AP'),
         ('hrnet_w32_mpii_256x256', 'PCK'),
+        ('dite_hrnet_cbam_block_18_coco_256x192', 'coco/AP'),
     ],
 )
 def test_mim_trains_and_tests_top_down(tmp_path, name, figure):
@@ -205,6 +207,31 @@ def test_mim_trains_and_tests_top_down(tmp_path, name, figure):
     text = project.mim('test', '--checkpoint', epoch(project, 1), *options)
     assert 'missing key' not in text and 'Testing finished successfully' in text
     assert figure in json.loads((tmp_path / 'metrics.json').read_text())
+
+
+@pytest.mark.slow
+def test_mim_trains_and_tests_dite_hrnet_on_real_images(tmp_path):
+    root = real_data('coco_real')
+    project = Project(tmp_path, ROOT / 'configs' / 'dite_hrnet_18_coco_256x192.py')
+    val = 'annotations/person_keypoints_val.json'
+    with project.config.open('a') as config:
+        config.write(
+            f"""
+here = dict(data_root={str(root)!r}, data_prefix=dict(img='images/'))
+train = dict(here, ann_file='annotations/person_keypoints_train.json')
+train_dataloader = dict(workers, dataset=train)
+val_dataloader = dict(workers, dataset=dict(here, ann_file={val!r}, bbox_file=None))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file={str(root / val)!r})
+test_evaluator = val_evaluator
+"""
+        )
+    text = project.mim('train', '--work-dir', project.work)
+    assert 'Epoch(train) [1][43/43]' in text and 'coco/AP: ' in text and 'loss: nan' not in text
+    options = ('--out', tmp_path / 'metrics.json', '--work-dir', project.work)
+    text = project.mim('test', '--checkpoint', epoch(project, 1), *options)
+    assert 'missing key' not in text and 'Testing finished successfully' in text
+    assert 0 <= json.loads((tmp_path / 'metrics.json').read_text())['coco/AP'] <= 1
 
 
 @pytest.mark.slow

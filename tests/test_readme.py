@@ -13,7 +13,7 @@ from mmpose.registry import MODELS
 from tests.helpers import ROOT
 
 README = ROOT / 'README.md'
-PAGES = [README, ROOT / 'CHANGELOG.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [README, ROOT / 'CHANGELOG.md', *sorted((ROOT / 'docs').rglob('*.md'))]
 every_page = pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 CODE = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
@@ -114,7 +114,8 @@ def test_mmcv_plugins_that_are_named_work(mmpose_scope):
 
 
 def test_models_tables_list_every_config():
-    tables = README.read_text() + (ROOT / 'docs' / 'topdown.md').read_text()
+    pages = README, *(ROOT / 'docs' / page for page in ('topdown.md', 'dite_hrnet.md'))
+    tables = ''.join(page.read_text() for page in pages)
     rows = re.findall(r'^\| `(\w*hrnet_\w+)` \|(.*)\|$', tables, re.MULTILINE)
     files = (ROOT / 'configs').glob('*.py')
     assert sorted(name for name, _ in rows) == sorted(path.stem for path in files)
@@ -182,7 +183,9 @@ def test_mim_commands_name_configs_that_exist(page):
 @every_page
 def test_config_names_exist(page):
     stems = {path.stem for path in (ROOT / 'configs').glob('*.py')}
-    for name in re.findall(r'`((?:demo_)?(?:higher|de)?hrnet_\w+)(?:\.py)?`', page.read_text()):
+    for name in re.findall(
+        r'`((?:demo_)?(?:higher|de|dite_|lite)?hrnet_\w+)(?:\.py)?`', page.read_text()
+    ):
         assert name in stems, name
 
 

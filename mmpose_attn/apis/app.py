@@ -42,30 +42,22 @@ def serve(
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
     # Gradio calls itself, which no proxy can do for it
     os.environ['no_proxy'] = f'{os.environ.get("no_proxy", "")},localhost,127.0.0.1,{host}'
-    try:
-        from .page import build_page, launch
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f'the page needs Gradio (no module {error.name}): pip install "mmpose_attn[app]"'
-        ) from error
-    pairs = []
-    for configs, checkpoints, what in (
-        (config, checkpoint, 'a config'),
-        (detector, detector_checkpoint, 'a detector'),
-    ):
-        if len(configs) != len(checkpoints):
-            raise ValueError(
-                f'every checkpoint belongs to {what}: got {len(configs)} and {len(checkpoints)}'
-            )
-        pairs.append(list(zip(configs, checkpoints)))
-    found = [] if examples is None else find_sources(examples)
-    if not 0 <= port < 2**16:
-        raise ValueError(f'port is from 0, for any that is free, to 65535, got {port}')
-    with socket.create_server((host, port)) as probe:  # before networks are loaded
-        port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix='mmpose_attn_app_') as folder:
-        os.environ['GRADIO_TEMP_DIR'] = folder  # Gradio's only way to be told
-        service = PoseService(*pairs, folder=folder, device=device)
+        os.environ['GRADIO_TEMP_DIR'] = folder  # is read when Gradio is imported, and later
+        try:
+            from .page import build_page, launch
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f'the page needs Gradio (no module {error.name}): pip install "mmpose_attn[app]"'
+            ) from error
+        models = _pairs(config, checkpoint, 'a config')
+        detectors = _pairs(detector, detector_checkpoint, 'a detector')
+        found = [] if examples is None else find_sources(examples)
+        if not 0 <= port < 2**16:
+            raise ValueError(f'port is from 0, for any that is free, to 65535, got {port}')
+        with socket.create_server((host, port)) as probe:  # before networks are loaded
+            port = probe.getsockname()[1]
+        service = PoseService(models, detectors, folder=folder, device=device)
         page = build_page(service, [Path(source.origin) for source in found])
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
@@ -75,3 +67,11 @@ def serve(
             pass
         finally:
             page.close(verbose=False)
+
+
+def _pairs(configs: Sequence[str], checkpoints: Sequence[str], what: str) -> list[tuple[str, str]]:
+    if len(configs) != len(checkpoints):
+        raise ValueError(
+            f'every checkpoint belongs to {what}: got {len(configs)} and {len(checkpoints)}'
+        )
+    return list(zip(configs, checkpoints))

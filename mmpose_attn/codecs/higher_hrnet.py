@@ -514,18 +514,8 @@ def _least_cost(
     if x >= 0 and weight - top > -highest:  # nothing farther costs less
         return y * heat.shape[1] + x
     np.rint(distance, out=distance)
-    level = distance.min()
-    found, least = 0, np.inf
-    while level < np.inf:
-        np.equal(distance, level, out=near)
-        np.subtract(level * weight, heat, out=spare)
-        cost, _, (x, y), _ = cv2.minMaxLoc(spare, near.view(np.uint8))
-        if (cost, y * heat.shape[1] + x) < (least, found):
-            found, least = y * heat.shape[1] + x, cost
-        if (level + 1) * weight - top > least:
-            break
-        level = np.min(distance, where=distance > level, initial=np.inf)
-    return found
+    np.multiply(distance, weight, out=distance)
+    return int(np.subtract(distance, heat, out=spare).argmin())
 
 
 def _distance(tags: np.ndarray, tag: np.ndarray, buffers: np.ndarray, out: np.ndarray) -> None:

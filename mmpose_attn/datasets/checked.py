@@ -12,7 +12,7 @@ from mmpose.registry import DATASETS
 
 _REMEDY = (
     'The configs take the data folder, which holds annotations/ and the images, from an '
-    'environment variable (COCO_ROOT=/path/to/coco, CROWDPOSE_ROOT, MPII_ROOT, SYNTHETIC_ROOT: see '
+    'environment variable (COCO_ROOT=/path/to/coco, CROWDPOSE_ROOT, MPII_ROOT, ...: see '
     'data_root in the config) or from a link (ln -s /path/to/coco data/coco)'
 )
 _NO_BOXES = (

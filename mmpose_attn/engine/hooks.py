@@ -28,4 +28,7 @@ class ChannelsLastHook(Hook):
     """
 
     def before_run(self, runner: Runner) -> None:
-        runner.model.to(memory_format=torch.channels_last)
+        # not Module.to(), which refuses parameters of five dimensions, such as DynamicConv's
+        for parameter in runner.model.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import urllib.error
+import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,8 +68,10 @@ def given(networks, kinds=('topdown', 'bottomup')):
 
 
 # ----------------------------------------------------------------- without a browser
-def test_bad_arguments(networks, tmp_path):
+def test_bad_arguments(networks, monkeypatch):
     pytest.importorskip('gradio')
+    for name in ('GRADIO_ANALYTICS_ENABLED', 'GRADIO_TEMP_DIR', 'no_proxy'):  # is put back then
+        monkeypatch.setenv(name, os.environ.get(name, ''))
     good = given(networks)
     with pytest.raises(ValueError, match='every checkpoint belongs to a config: got 1 and 2'):
         serve(**dict(good, config=good['config'][:1]))
@@ -338,6 +342,13 @@ def test_stop_and_leave_in_the_browser(server, browser, tab, tmp_path, pictures)
     choose(tab, '#detector', WHOLE_IMAGE)
     run(tab)
     message(tab, f'1 person in {min(pictures.iterdir()).name}')
+
+
+def test_files_of_the_machine_are_not_served(server):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for path in (ROOT / 'README.md', Path(tempfile.gettempdir(), 'x'), '/etc/hostname'):
+        with pytest.raises(urllib.error.HTTPError, match='HTTP Error 40[34]'):
+            opener.open(f'{server.address}gradio_api/file={path}')
 
 
 def test_an_end_that_leaves_nothing(server):

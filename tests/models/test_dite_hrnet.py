@@ -245,6 +245,13 @@ def test_bad_image(shape):
         (dict(num_kernels=(4, 4, 2)), 'stage 2 has 4 branches, but num_kernels only 3'),
         (dict(ratios=(4, 4, 8, 99)), 'reduction ratio'),
         (dict(num_groups=(1, 1, 2, 3)), 'num_groups must divide'),
+        (dict(num_blocks=2), "'num_blocks'.* must have num_stages=3 entries, got 2"),
+        (dict(with_fuse=(True,)), "'with_fuse'.*num_stages=3"),
+        (dict(reduce_ratios=(8, 8)), "'reduce_ratios'.*num_stages=3"),
+        (
+            dict(num_branches=(1, 2, 3), num_channels=((8,), (8, 16), (8, 16, 32))),
+            'stage 0 needs at least two branches, got 1',
+        ),
     ],
 )
 def test_bad_extra(change, message):
@@ -252,6 +259,29 @@ def test_bad_extra(change, message):
     extra['stages_spec'].update(change)
     with pytest.raises(ValueError, match=message):
         DiteHRNet(extra)
+
+
+@pytest.mark.parametrize(
+    'keys',
+    [('stages_spec',), ('with_head',), ('stem', 'out_channels'), ('stages_spec', 'num_blocks')],
+)
+def test_incomplete_extra(keys):
+    extra = inner = dite_extra(16, (1, 1, 1), 16)
+    for key in keys[:-1]:
+        inner = inner[key]
+    del inner[keys[-1]]
+    with pytest.raises(ValueError, match=f"^extra.* has no .'{keys[-1]}'"):
+        DiteHRNet(extra)
+
+
+def test_extra_of_the_released_configs():
+    """They leave out what has no choice."""
+    extra = dite_extra(16, (1, 1, 1), 16)
+    full = DiteHRNet(extra).state_dict()
+    del extra['stem']['expand_ratio'], extra['stages_spec']['reduce_ratios']
+    del extra['stages_spec']['with_fuse']
+    short = DiteHRNet(extra).state_dict()
+    assert {k: v.shape for k, v in short.items()} == {k: v.shape for k, v in full.items()}
 
 
 def test_more_branches_than_tables():
@@ -283,6 +313,8 @@ def test_csp_pan():
         assert all(grad.abs().max() > 0 for grad in grads)
     sum(out.square().mean() for out in neck(leaves)).backward()
     assert all(p.grad is not None for p in neck.parameters())
+    (joined,) = CSPPAN([16, 32, 64, 128], concat=True).eval()(x)
+    assert joined.shape == (2, 4 * 16, 16, 24)
     kernels = {m.kernel_size for m in neck.modules() if isinstance(m, nn.Conv2d) and m.groups > 1}
     assert kernels == {(5, 5)}
 
@@ -293,5 +325,6 @@ def test_csp_pan():
 def test_csp_pan_errors(kwargs):
     with pytest.raises(ValueError, match='CSPPAN needs'):
         CSPPAN(**kwargs)
-    with pytest.raises(ValueError, match='2 in_channels, but 1 inputs'):
-        CSPPAN([16, 32])([torch.randn(1, 16, 8, 8)])
+    for widths in ([16], [16, 16]):
+        with pytest.raises(ValueError, match='in_channels=.16, 32., but the inputs have .16'):
+            CSPPAN([16, 32])([torch.randn(1, width, 8, 8) for width in widths])

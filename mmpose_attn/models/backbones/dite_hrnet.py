@@ -267,14 +267,25 @@ PER_BRANCH = MappingProxyType(
 
 def check_extra(extra: Mapping) -> None:
     """Raise a :class:`ValueError` that names what does not fit together."""
+    lists = {'num_modules', 'num_branches', 'num_blocks', 'num_channels'}
+    for where, keys in (
+        ('', {'stem', 'num_stages', 'stages_spec', 'with_head'}),
+        ('stem', {'stem_channels', 'out_channels'}),
+        ('stages_spec', lists),
+    ):
+        missing = keys - (extra[where] if where else extra).keys()
+        if missing:
+            raise ValueError(f'extra{where and [where]} has no {sorted(missing)}')
     spec, stages = extra['stages_spec'], extra['num_stages']
-    for key in ('num_modules', 'num_branches', 'num_blocks', 'num_channels', 'reduce_ratios'):
-        if len(spec[key]) != stages:
+    for key in sorted(lists | (spec.keys() & {'reduce_ratios', 'with_fuse'})):
+        if not isinstance(spec[key], Sequence) or len(spec[key]) != stages:
             raise ValueError(
                 f"extra['stages_spec'][{key!r}] must have num_stages={stages} entries, "
                 f'got {spec[key]!r}'
             )
     for stage, (count, widths) in enumerate(zip(spec['num_branches'], spec['num_channels'])):
+        if count < 2:
+            raise ValueError(f'stage {stage} needs at least two branches, got {count}')
         if len(widths) != count:
             raise ValueError(
                 f'num_channels of stage {stage} must have num_branches={count} entries, '
@@ -303,7 +314,8 @@ class DiteHRNet(PluginHost, LiteHRNet):
 
     Args:
         extra: the architecture, as for :class:`mmpose.models.LiteHRNet`, less ``module_type``;
-            ``stages_spec`` may also hold, each with an entry for every branch from the highest
+            ``stages_spec`` need not have ``reduce_ratios`` (8) and ``with_fuse`` (True), and may
+            also hold, each with an entry for every branch from the highest
             resolution to the lowest, ``num_groups`` (1, 1, 2, 4) and ``num_kernels`` (4, 4, 2, 1)
             of the dynamic split convolutions and ``ratios`` (4, 4, 8, 8) of the global context
             modelling.
@@ -362,7 +374,7 @@ class DiteHRNet(PluginHost, LiteHRNet):
                 num_branches=count,
                 num_blocks=spec['num_blocks'][stage_index],
                 in_channels=in_channels,
-                reduce_ratio=spec['reduce_ratios'][stage_index],
+                reduce_ratio=spec.get('reduce_ratios', (8,) * (stage_index + 1))[stage_index],
                 with_fuse=spec.get('with_fuse', (True,) * (stage_index + 1))[stage_index],
                 multiscale_output=multiscale_output,
                 norm_cfg=self.norm_cfg,

@@ -46,15 +46,17 @@ class CSPPAN(BaseModule):
         kernel_size: of the depthwise convolutions, odd; 5 in the paper.
         norm_cfg: config of the norms.
         act_cfg: config of the activations.
+        concat: put all outputs together at the highest resolution (bilinear), for a head that reads
+            one tensor.
         init_cfg: MMEngine's initialisation config.
 
     Shape:
-        a list of (N, C_i, H_i, W_i) -> a tuple of (N, out_channels, H_i, W_i); each resolution half
-        of the one before
+        a list of (N, C_i, H_i, W_i) -> a tuple of (N, out_channels, H_i, W_i), or with ``concat``
+        of one (N, branches * out_channels, H_0, W_0); each resolution half of the one before
 
     Raises:
         ValueError: if there are fewer than two branches, ``kernel_size`` is even, the width is odd,
-            or the inputs are not as many as ``in_channels``.
+            or the inputs are not those of ``in_channels``.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class CSPPAN(BaseModule):
         kernel_size: int = 5,
         norm_cfg: Mapping = NORM,
         act_cfg: Mapping = ACT,
+        concat: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -73,6 +76,7 @@ class CSPPAN(BaseModule):
                 'CSPPAN needs at least two branches, an odd kernel_size and an even out_channels, '
                 f'got in_channels={in_channels}, kernel_size={kernel_size}, out_channels={width}'
             )
+        self.in_channels, self.concat = list(in_channels), concat
         cfg = dict(norm_cfg=dict(norm_cfg), act_cfg=dict(act_cfg))
         steps = len(in_channels) - 1
         self.laterals = nn.ModuleList(ConvModule(each, width, 1, **cfg) for each in in_channels)
@@ -90,10 +94,11 @@ class CSPPAN(BaseModule):
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        if len(inputs) != len(self.laterals):
+        widths = [each.shape[1] for each in inputs]
+        if widths != self.in_channels:
             raise ValueError(
-                f'CSPPAN: {len(self.laterals)} in_channels, but {len(inputs)} inputs; does the '
-                'backbone return every branch?'
+                f'CSPPAN: in_channels={self.in_channels}, but the inputs have {widths}; does the '
+                'backbone return every branch, and without a head of its own?'
             )
         x = [lateral(each) for lateral, each in zip(self.laterals, inputs)]
         for i in reversed(range(len(x) - 1)):
@@ -101,4 +106,7 @@ class CSPPAN(BaseModule):
             x[i] = self.top_down[i](torch.cat((x[i], above), dim=1))
         for i, (down, fusion) in enumerate(zip(self.downsamples, self.bottom_up)):
             x[i + 1] = fusion(torch.cat((down(x[i]), x[i + 1]), dim=1))
+        if self.concat:
+            size = x[0].shape[2:]
+            x = [torch.cat([F.interpolate(each, size, mode='bilinear') for each in x], dim=1)]
         return tuple(x)

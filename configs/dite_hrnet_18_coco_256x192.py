@@ -1,0 +1,4 @@
+_base_ = ['./litehrnet_18_coco_256x192.py']
+
+model = dict(backbone=dict(type='DiteHRNet'))
+train_cfg = dict(max_epochs=270)
