@@ -21,7 +21,8 @@ def run(path, image):
 
 
 @pytest.mark.parametrize(
-    'batch, size, pooling', [(1, (64, 96), 'released'), (3, (32, 64), 'spatial')]
+    'batch, size, pooling',
+    [(1, (64, 96), 'released'), (2, (64, 32), 'released'), (3, (32, 64), 'spatial')],
 )
 def test_dite(tmp_path, batch, size, pooling):
     torch.manual_seed(0)

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
@@ -67,17 +68,19 @@ class Gates(nn.Module):
             self.add_module(name, linear)
         self.register_buffer('scale', scale)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, ins, H, W) -> (N, gates, H, W)"""
-        first, second = self.first, self.second
-        x = F.conv2d(x, first.weight[:, :, None, None], first.bias).relu_()
-        return F.conv2d(x, second.weight[:, :, None, None], second.bias).sigmoid_()
-
-    def rows(self, x: Tensor) -> Tensor:
-        """(..., ins) -> (..., gates)"""
+    def rows(self, x: Tensor, order: Tensor | None = None) -> Tensor:
+        """(..., ins) -> (..., gates), or those that ``order`` names"""
+        weight, bias = self.second.weight, self.second.bias
+        if order is not None:
+            weight, bias = weight[order], bias[order]
         x = F.linear(x, self.first.weight, self.first.bias).relu_()
-        x = F.linear(x, self.second.weight, self.second.bias).sigmoid_()
+        x = F.linear(x, weight, bias).sigmoid_()
         return x if self.scale is None else x.mul_(self.scale)
+
+    def columns(self, x: Tensor) -> Tensor:
+        """(places, ins) -> (gates, places), without a scale"""
+        x = F.linear(x, self.first.weight, self.first.bias).relu_()
+        return torch.addmm(self.second.bias[:, None], self.second.weight, x.t()).sigmoid_()
 
 
 class Kernels(nn.Module):
@@ -108,29 +111,31 @@ class Kernels(nn.Module):
             else torch.cat(weights, dim=1)
         )
         self.register_buffer('table', table)
-        # which channels are which layer's, (layers, channels)
-        ones = [torch.ones(1, w.shape[1], dtype=table.dtype) for w in weights]
-        self.register_buffer('channels', torch.block_diag(*ones).to(table.device))
+        ones = [torch.ones(1, w.shape[1]) for w in weights]
+        self.layers = len(weights)
         self.register_buffer('shift', torch.cat(shifts))
         stride = layers[-1].conv.stride
         self.stride = stride if isinstance(stride, int) else stride[0]
         self.groups = self.shape[0] if layers[-1].conv.groups > 1 else 1
+        # of the gates that forward takes: those of large kernels once for every channel
+        self.order = torch.arange(len(table))
+        if self.dynamic and size > 3:
+            order = self.order.view(len(weights), -1).t() @ torch.block_diag(*ones).long()
+            self.order = order.flatten()
 
     def forward(self, x: Tensor, gates: Tensor | None) -> Tensor:
-        """(N, in, H, W) and (N, kernels) gates -> (N, out, H', W')"""
+        """(N, in, H, W) and (N, kernels) gates in the order ``order`` -> (N, out, H', W')"""
         batch, stride, padding = len(x), self.stride, self.shape[-1] // 2
         if gates is None:
             return F.conv2d(x, self.table[0], self.shift, stride, padding, 1, self.groups)
         if self.shape[-1] > 3:
             # rather as many static convolutions as kernels: onnxruntime needs a third of the time
-            table = self.table.view(len(self.channels), -1, *self.shape)
+            kernels = self.table.view(self.layers, -1, *self.shape).sum(0)
+            gates = gates.view(batch, -1, 1, 1).chunk(len(kernels), dim=1)
             parts = []
-            for kernel, gate in zip(
-                table.sum(0), gates.view(batch, *table.shape[:2]).unbind(2), strict=True
-            ):
-                each = x * (gate @ self.channels)[:, :, None, None]
+            for kernel, gate in zip(kernels, gates, strict=True):
                 shift = None if parts else self.shift
-                parts.append(F.conv2d(each, kernel, shift, stride, padding, 1, self.groups))
+                parts.append(F.conv2d(x * gate, kernel, shift, stride, padding, 1, self.groups))
             return sum(parts[1:], parts[0])
         kernels = gates @ self.table
         if self.groups == 1:
@@ -191,35 +196,37 @@ class Contexts(nn.Module):
         for each, mask in zip(x, self.masks):
             each = each.flatten(2)
             weights = (mask @ each).softmax(2)  # a bias would not change it
-            contexts.append((each @ weights.transpose(1, 2)).flatten(1))
+            contexts.append(weights @ each.transpose(1, 2))
+        batch = len(x[0])
+        gates = self.gates.rows(torch.cat(contexts, dim=2).flatten(1))
+        gates = (gates.flatten() if batch == 1 else gates).split(self.widths, dim=-1)
         outs = []
-        for each, gate, shift in zip(x, self._gates(contexts), self.shifts):
+        for each, gate, shift, groups in zip(x, gates, self.shifts, self.groups):
             # a batch norm is a single operation for onnxruntime
-            shift = shift.repeat(len(each))
+            shift = shift.repeat(batch)
             half = torch.full_like(shift, 0.5)
-            flat = each if len(each) == 1 else each.reshape(1, -1, *each.shape[2:])
+            flat = each if batch == 1 else each.reshape(1, -1, *each.shape[2:])
             out = F.batch_norm(flat, 0 * half, half, gate.flatten(), shift, eps=0.5)
-            outs.append(out.view_as(each) if len(each) > 1 else out)
-        return [
-            out.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2) if groups > 1 else out
-            for out, groups in zip(outs, self.groups)
-        ]
+            out = out if batch == 1 else out.view_as(each)
+            if groups > 1:
+                order = torch.arange(each.shape[1], device=each.device)
+                out = out[:, order.view(groups, -1).t().flatten()]
+            outs.append(out)
+        return outs
 
     def rows(self, x: Sequence[Tensor]) -> list[Tensor]:
         """The same of (H, W, N, C)."""
         contexts = [
             rows.weighted_mean(each, F.linear(each, mask)) for each, mask in zip(x, self.masks)
         ]
-        outs = []
-        for each, gate, shift in zip(x, self._gates(contexts), self.shifts):
-            outs.append(torch.addcmul(shift, each, gate))
+        gates = self.gates.rows(torch.cat(contexts, dim=1)).split(self.widths, dim=1)
+        outs = [
+            torch.addcmul(shift, each, gate) for shift, each, gate in zip(self.shifts, x, gates)
+        ]
         return [
             out.unflatten(3, (groups, -1)).transpose(3, 4).flatten(3, 4) if groups > 1 else out
             for out, groups in zip(outs, self.groups)
         ]
-
-    def _gates(self, contexts: list[Tensor]) -> Sequence[Tensor]:
-        return self.gates.rows(torch.cat(contexts, dim=1)).split(self.widths, dim=1)
 
 
 def enlarge(x: Tensor, like: Tensor) -> Tensor:
@@ -232,9 +239,41 @@ def enlarged_sum(x: Tensor, small: Tensor, weight: float = 1) -> Tensor:
     return torch.add(enlarge(small, x), x, alpha=weight)
 
 
+def pool_to_rows(x: Tensor, mask: Tensor, size: tuple[int, int], pooling: str) -> Tensor:
+    """:func:`masked_pool` of (N, C, H, W) by a (1, C) mask -> (N h w, C)"""
+    batch, channels = x.shape[:2]
+    logits = mask @ x.flatten(2)
+    if pooling != 'released':
+        return masked_pool(x, logits, size, pooling).permute(0, 2, 3, 1).flatten(0, 2)
+    places = batch * size[0] * size[1]
+    weights = logits.softmax(2).view(places, -1)
+    count = weights.shape[1]
+    if count > 4:
+        return (x.reshape(places, channels, -1) @ weights[:, :, None]).view(places, -1)
+    # products of so small matrices take longer than two larger ones, of zeros and ones
+    one = torch.eye(count, dtype=x.dtype, device=x.device)
+    many = torch.eye(channels, dtype=x.dtype, device=x.device)
+    product = x.reshape(places, -1) * (weights @ one.repeat(1, channels))
+    return product @ many.repeat_interleave(count, dim=0)
+
+
+def spread(gates: Tensor, like: Tensor) -> Tensor:
+    """(C N h, w), enlarged (nearest) to (N, C, H, W)"""
+    width = gates.shape[1]
+    factor = int(like.shape[3]) // int(width)
+    if factor > 1:
+        # rows are enlarged and repeated by one product, which is faster than onnxruntime's Resize
+        one = torch.eye(width, dtype=gates.dtype, device=gates.device)
+        gates = gates @ one.repeat_interleave(factor, dim=1).repeat(1, factor)
+    if len(like) == 1:
+        return gates.view(like.shape)
+    return gates.view(-1, len(like), *like.shape[2:]).transpose(0, 1)
+
+
 def interleave(x: Tensor, y: Tensor) -> Tensor:
     """Two (N, C, H, W) -> (N, 2 C, H, W), their channels in turn."""
-    return torch.stack((x, y), dim=2).flatten(1, 2)
+    # memory of (N, C, 2 H, W) is that of (N, C, 2, H, W)
+    return torch.cat((x, y), dim=2).view(len(x), -1, *x.shape[2:])
 
 
 class FusedStem(nn.Module):
@@ -304,7 +343,13 @@ class FusedBlock(nn.Module):
             if isinstance(layer.conv, DynamicConv)
         ]
         self.counts = [len(each.table) for each in self.kernels if each.dynamic]
+        orders = [each.order for each in self.kernels if each.dynamic]
+        self.ordered_counts = [len(order) for order in orders]
         self.gates = Gates(pairs) if pairs else None
+        if pairs:
+            starts = np.cumsum([0, *self.counts])
+            order = torch.cat([order + start for order, start in zip(orders, starts)])
+            self.register_buffer('order', order.to(self.gates.first.weight.device))
         self.sites = block.sites
         self.contexts = Contexts(block.gcm, [conv.num_groups for conv in block.conv])
 
@@ -312,12 +357,15 @@ class FusedBlock(nn.Module):
         kept, changed = zip(*(each.chunk(2, dim=1) for each in x))
         size = changed[-1].shape[2:]
         pooled = [
-            masked_pool(each, mask.weight.flatten(1) @ each.flatten(2), size, self.pooling)
+            pool_to_rows(each, mask.weight.flatten(1), size, self.pooling)
             for each, mask in zip(changed, self.masks)
         ]
-        gates = self.attention(torch.cat([*pooled, changed[-1]], dim=1)).split(self.widths, dim=1)
-        changed = [each * enlarge(gate, each) for each, gate in zip(changed, gates)]
-        gates = self._gates([each.mean((2, 3)) for each in changed])
+        pooled.append(changed[-1].permute(0, 2, 3, 1).reshape(len(pooled[0]), -1))
+        gates = self.attention.columns(torch.cat(pooled, dim=1))
+        lines = [width * len(x[0]) * size[0] for width in self.widths]
+        gates = gates.view(-1, size[1]).split(lines)
+        changed = [each * spread(gate, each) for each, gate in zip(changed, gates)]
+        gates = self._gates([each.mean((2, 3)) for each in changed], ordered=True)
         changed = [kernels(*args) for kernels, *args in zip(self.kernels, changed, gates)]
         outs = []
         for i, each in enumerate(self.contexts(changed)):
@@ -340,12 +388,13 @@ class FusedBlock(nn.Module):
         changed = [kernels.rows(*args) for kernels, *args in zip(self.kernels, changed, gates)]
         return rows.join(kept, self.contexts.rows(changed), self.sites)
 
-    def _gates(self, means: list[Tensor]) -> list[Tensor | None]:
-        """Of every branch's kernels; None where they are not dynamic."""
+    def _gates(self, means: list[Tensor], ordered: bool = False) -> list[Tensor | None]:
+        """Of every branch's kernels, in their order; None where they are not dynamic."""
         if self.gates is None:
             return [None] * len(means)
         means = [each for each, kernels in zip(means, self.kernels) if kernels.dynamic]
-        gates = iter(self.gates.rows(torch.cat(means, dim=1)).split(self.counts, dim=1))
+        gates = self.gates.rows(torch.cat(means, dim=1), self.order if ordered else None)
+        gates = iter(gates.split(self.ordered_counts if ordered else self.counts, dim=1))
         return [next(gates) if kernels.dynamic else None for kernels in self.kernels]
 
 
