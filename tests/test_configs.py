@@ -231,7 +231,7 @@ def test_multiscale_is_the_official_one(no_roots):
 
 # --------------------------------------------------------------------- data
 def root_of(name):
-    for data in ('crowdpose', 'mpii'):
+    for data in ('crowdpose', 'lspet', 'mpii'):
         if data in name:
             return f'{data.upper()}_ROOT', f'data/{data}'
     return ('SYNTHETIC_ROOT', 'data/synthetic') if 'demo' in name else ('COCO_ROOT', 'data/coco')

@@ -12,8 +12,8 @@ from mmpose.registry import DATASETS
 
 _REMEDY = (
     'The configs take the data folder, which holds annotations/ and the images, from an '
-    'environment variable (COCO_ROOT=/path/to/coco, CROWDPOSE_ROOT, MPII_ROOT, ...: see '
-    'data_root in the config) or from a link (ln -s /path/to/coco data/coco)'
+    'environment variable (COCO_ROOT=/path/to/coco, CROWDPOSE_ROOT, MPII_ROOT, LSPET_ROOT, '
+    'SYNTHETIC_ROOT: see data_root in the config) or from a link (ln -s /path/to/coco data/coco)'
 )
 _NO_BOXES = (
     'Download the detections, or test with ground-truth boxes: --cfg-options '
