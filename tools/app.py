@@ -2,9 +2,9 @@
 attention does, and take the results as COCO JSON. Needs Gradio: pip install "mmpose_attn[app]"."""
 
 import argparse
-import sys
 
 from mmpose_attn.apis.app import serve
+from mmpose_attn.command_line import one_line_errors
 from mmpose_attn.engine import CheckpointError
 
 
@@ -30,11 +30,9 @@ def parse_args() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 
 def main() -> None:
     parser, args = parse_args()
-    try:
+    with one_line_errors(parser, (ValueError, OSError, ModuleNotFoundError, CheckpointError)):
         serve(**vars(args))
-    except (ValueError, OSError, ModuleNotFoundError, CheckpointError) as error:
-        parser.exit(2, f'{parser.prog}: error: {error}\n')
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from mmpose_attn.command_line import one_line_errors
 from mmpose_attn.visualization.curves import plot_curves, read_curve
 
 
@@ -20,14 +21,12 @@ def main() -> None:
     lengths = args.lengths or [None] * len(args.logs)
     if not len(names) == len(lengths) == len(args.logs):
         parser.error(f'{len(args.logs)} logs, but {len(names)} names and {len(lengths)} lengths')
-    try:
+    with one_line_errors(parser, (OSError, ValueError)):
         curves = {
             name: read_curve(path, length).until(args.end)
             for name, path, length in zip(names, args.logs, lengths)
         }
         plot_curves(curves, args.out, args.start)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
     for name, curve in curves.items():
         slope, level = curve.power_law(args.start)
         print(

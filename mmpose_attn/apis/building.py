@@ -1,5 +1,6 @@
 """What pose networks and detectors are built and run with."""
 
+import copy
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,20 @@ def find_config(name: str | os.PathLike, folder: Path) -> Path:
             f'config {name} can be {", ".join(path.stem for path in found)}: give one of them'
         )
     return found[0]
+
+
+def read_config(config: str | os.PathLike | Config, folder: Path) -> Config:
+    """A config to be changed: a copy, or what :func:`find_config` finds.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: there are several, or it cannot be read.
+    """
+    if isinstance(config, Config):
+        return copy.deepcopy(config)
+    path = find_config(config, folder)
+    with naming(path):
+        return Config.fromfile(path)
 
 
 def load_weights(model: nn.Module, checkpoint: str | os.PathLike) -> dict[str, Any]:

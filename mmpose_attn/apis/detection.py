@@ -1,6 +1,5 @@
 """Boxes of people for top-down networks: from a detector of MMDetection, or from a file."""
 
-import copy
 import json
 import os
 import warnings
@@ -18,7 +17,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpose.evaluation.functional import nms
 
-from .building import batches, check_device, find_config, load_weights, naming
+from .building import batches, check_device, load_weights, naming, read_config
 from .results import Frame
 
 
@@ -77,12 +76,7 @@ class PersonDetector:
     ) -> None:
         _check_thresholds(score_thr, nms_thr)
         device = check_device(device)
-        if isinstance(config, Config):
-            config = copy.deepcopy(config)
-        else:
-            path = find_config(config, Path(mmdet.__path__[0], '.mim/configs'))
-            with naming(path):
-                config = Config.fromfile(path)
+        config = read_config(config, Path(mmdet.__path__[0], '.mim/configs'))
         scope = config.get('default_scope') or 'mmdet'
         # recorded: the warning that there is no checkpoint, which is loaded below
         with (

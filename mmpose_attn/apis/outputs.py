@@ -4,14 +4,15 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import cv2
 import numpy as np
 
+from mmpose_attn.files import replacing
 from mmpose_attn.visualization import draw_people
 
 from .results import Frame, People, PoseResult
@@ -23,19 +24,6 @@ _MOST_SIDE = 4096  # but not further than this
 _JPEG_SIDE = 65500  # pixels; what JPEG and WebP cannot hold is a PNG
 # What OpenCV's wheels can write: the first everybody's players read, the second browsers as well.
 _VIDEO_CODECS = {'.mp4': 'mp4v', '.webm': 'VP80'}
-
-
-@contextmanager
-def _replacing(path: Path, mode: str = 'w') -> Iterator[IO]:
-    """A file, of text by default, that takes the place of ``path`` when it is complete."""
-    partial = path.with_name(f'.{path.name}.partial')
-    text = dict(encoding='utf-8', newline='') if mode == 'w' else {}
-    try:
-        with open(partial, mode, **text) as file:
-            yield file
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 # ------------------------------------------------------------------ journal
@@ -199,7 +187,7 @@ def write_tables(folder: Path, results: Iterable[PoseResult], names: Sequence[st
     head = ['image_id', 'frame', 'person', 'track_id', 'score', 'box_score', 'x1', 'y1', 'x2', 'y2']
     head += [f'{name}_{part}' for name in names for part in ('x', 'y', 'score')]
     with ExitStack() as stack:
-        files = [stack.enter_context(_replacing(folder / name)) for name in TABLES]
+        files = [stack.enter_context(replacing(folder / name)) for name in TABLES]
         people_file, csv_file, image_file = files
         table = csv.writer(csv_file, lineterminator='\n')
         table.writerow(head)
@@ -309,7 +297,7 @@ class Drawings:
         if not video:
             if max(picture.shape) > _JPEG_SIDE and path.suffix.lower() != '.png':
                 path = path.with_name(f'{path.name}.png')
-            with _replacing(path, 'wb') as file:
+            with replacing(path, 'wb') as file:
                 file.write(cv2.imencode(path.suffix, picture)[1])
             return
         if self._writer is None:

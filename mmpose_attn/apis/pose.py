@@ -1,6 +1,5 @@
 """Poses of people in any input, by any of MMPose's top-down and bottom-up networks."""
 
-import copy
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from mmpose.evaluation.functional import oks_nms, soft_oks_nms
 from mmpose.models.pose_estimators import BottomupPoseEstimator, TopdownPoseEstimator
 from mmpose.structures import PoseDataSample
 
-from .building import batches, check_device, find_config, load_weights, naming
+from .building import batches, check_device, load_weights, naming, read_config
 from .detection import GivenBoxes, whole_image
 from .results import Frame, People, PoseResult
 from .sources import Input, find_sources, read_frames
@@ -95,12 +94,7 @@ class PosePredictor:
         if batch < 1:
             raise ValueError(f'batch must be positive, got {batch}')
         self.device = torch.device(check_device(device))
-        if isinstance(config, Config):
-            config = copy.deepcopy(config)
-        else:
-            path = find_config(config, Path(mmpose.__path__[0], '.mim/configs'))
-            with naming(path):
-                config = Config.fromfile(path)
+        config = read_config(config, Path(mmpose.__path__[0], '.mim/configs'))
         scope = config.get('default_scope') or 'mmpose'
         # init_model has all warnings of the process shown from then on
         with (

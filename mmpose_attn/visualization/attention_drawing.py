@@ -14,6 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mmpose_attn.files import replacing
+
 from .attention_maps import SiteMaps
 
 _HEIGHT = 180  # pixels of a panel
@@ -272,7 +274,8 @@ def draw_png(
         y += tall
     canvas.draw()
     page = cv2.cvtColor(np.asarray(canvas.buffer_rgba()), cv2.COLOR_RGBA2BGR)
-    _replace(path, cv2.imencode('.png', page, (cv2.IMWRITE_PNG_COMPRESSION, 9))[1].tobytes())
+    with replacing(Path(path), 'wb') as file:
+        file.write(cv2.imencode('.png', page, (cv2.IMWRITE_PNG_COMPRESSION, 9))[1])
 
 
 # ------------------------------------------------------------------------------------------ HTML
@@ -302,7 +305,9 @@ def draw_html(
 
     Arguments and errors are those of :func:`draw_png`.
     """
-    _replace(path, ''.join(_page(sites, picture, image, title, notes, limit)).encode())
+    page = ''.join(_page(sites, picture, image, title, notes, limit))
+    with replacing(Path(path), 'wb') as file:
+        file.write(page.encode())
 
 
 def _page(sites, picture, image, title, notes, limit) -> Iterator[str]:
@@ -374,13 +379,3 @@ def _checked(sites: Sequence[SiteMaps], limit: int | None) -> list[SiteMaps]:
     if not sites or (limit is not None and limit < 1):
         raise ValueError(f'there must be sites to draw, got {len(sites)} and limit={limit}')
     return spread(sites, limit)
-
-
-def _replace(path: str | os.PathLike, contents: bytes) -> None:
-    path = Path(path)
-    partial = path.with_name(f'.{path.name}.partial')
-    try:
-        partial.write_bytes(contents)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
