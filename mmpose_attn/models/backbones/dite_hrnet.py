@@ -309,7 +309,8 @@ class DiteHRNet(PluginHost, LiteHRNet):
     On a CPU it computes what the authors' code computes by fewer operations and in another order of
     dimensions, in training as in evaluation (:mod:`..layers.rows` and
     :meth:`GlobalContextModeling.rows_after_norms` say how); ``fast=False`` is the plain arithmetic,
-    which other devices, other norms than ``BN`` and half precision always take. What is the
+    which other devices, other norms than ``BN``, half precision and training with one or two images
+    always take. What is the
     authors' code and not the paper is on the documentation's page ``docs/dite_hrnet.md``.
 
     Args:
@@ -420,6 +421,9 @@ class DiteHRNet(PluginHost, LiteHRNet):
         norm = self.stem.conv1.norm
         return (
             self.fast
+            # a norm of one or two images' means is little but signs, so that rounding decides what
+            # training sees: there the authors' order of operations is kept
+            and (len(x) > 2 or not self.training)
             and x.device.type == 'cpu'
             and x.dtype in (torch.float32, torch.float64)
             and not torch.is_autocast_enabled(x.device.type)
