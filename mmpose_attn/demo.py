@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -43,7 +44,7 @@ def run_demo(
     num_train: int,
     num_val: int,
     pictures: int,
-    train_args: tuple[str, ...] = (),
+    cfg_options: Sequence[str] = (),
 ) -> dict[str, float]:
     """Make data, train and test HigherHRNet-SE on it through mim, draw what it finds.
 
@@ -53,7 +54,7 @@ def run_demo(
         num_train: training images.
         num_val: held-out images.
         pictures: held-out images on the contact sheet.
-        train_args: further arguments of MMPose's training script.
+        cfg_options: changes to the config while it trains, ``KEY=VALUE`` each.
 
     Returns:
         The metrics that MMPose's evaluator reports.
@@ -89,7 +90,8 @@ def run_demo(
     environment = {**CPU_TRAINING, **os.environ, 'SYNTHETIC_ROOT': str(data)}
     print(f'2/4  mim train mmpose {CONFIG.name}', flush=True)
     shutil.rmtree(work, ignore_errors=True)
-    _mim(['train', 'mmpose', CONFIG, '--work-dir', work, *train_args], environment)
+    changes = ['--cfg-options', *cfg_options] if cfg_options else []
+    _mim(['train', 'mmpose', CONFIG, '--work-dir', work, *changes], environment)
     trained = time.perf_counter()
 
     checkpoint = Path((work / 'last_checkpoint').read_text().strip())

@@ -123,6 +123,9 @@ def test_tools_train_resumes(project, trained):
     # Adam's memory went on
     steps = [next(iter(c['optimizer']['state'].values()))['step'] for c in (first, second)]
     assert [int(step) for step in steps] == [2, 4]
+    # and so did the log
+    losses = [c['message_hub']['log_scalars']['train/loss']['log'] for c in (first, second)]
+    assert len(losses[1]) == 4 and torch.equal(losses[1][:2], losses[0])
 
 
 def test_tools_train_amp(project):

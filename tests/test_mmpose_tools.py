@@ -10,10 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
+from mmpose.apis import init_model
 
 from tests.data_helpers import ROOT, build_runner, make_small_dataset, write_config
 from tests.inference_helpers import save_weights
@@ -40,14 +43,19 @@ def checkout(tmp_path_factory):
 
 def published(folder):
     deadline = time.monotonic() + 10  # MMPose does not wait for its mv
-    while not (files := list(folder.glob('*-*_*.pth'))):
+    while not (files := list(folder.glob('*-????????_????????.pth'))):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return files[0]
 
 
-def test_publish_model(checkout, tmp_path, monkeypatch):
-    source = checkout / WORK / 'epoch_40.pth'
+def test_publish_model_takes_checkpoints_of_mmengine(checkout, tmp_path, monkeypatch):
+    checkpoint = torch.load(checkout / WORK / 'epoch_40.pth')
+    checkpoint['message_hub']['log_scalars'] = {'loss': HistoryBuffer([1.0], [1])}
+    meta = checkpoint['meta']['dataset_meta']
+    meta['sigmas'] = np.array(meta['sigmas'], np.float32)
+    source = tmp_path / 'source.pth'
+    torch.save(checkpoint, source)
     script = str(ROOT / 'tools' / 'publish_model.py')
     monkeypatch.setattr(sys, 'argv', [script, str(source), str(tmp_path / 'small.pth')])
     runpy.run_path(script, run_name='__main__')
@@ -104,7 +112,16 @@ def test_commands_run(command, checkout):
     if 'plot_curve' in command:
         assert (checkout / 'curves.png').stat().st_size > 5000
     if 'publish_model' in command:
-        assert published(checkout).name.startswith('higherhrnet_se_w32-')
+        file = published(checkout)
+        assert file.name.startswith('higherhrnet_se_w32-')
+        config, image = str(checkout / 'tiny.py'), torch.linspace(-2, 2, 3 * 64 * 64)
+        with DefaultScope.overwrite_default_scope('mmpose'), torch.no_grad():
+            expected, found = (
+                init_model(config, str(path), 'cpu')(image.reshape(1, 3, 64, 64), None)
+                for path in (checkout / WORK / 'epoch_40.pth', file)
+            )
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        file.unlink()
 
 
 @pytest.mark.slow

@@ -30,6 +30,8 @@ FILES = {'broken.py': 'x = (', 'misplaced.py': MISPLACED, 'page.md': 'hello', 'f
         ('demo --out new --num-val 0', 'num_val=0'),
         ('demo --out new --num-train -1', 'num_train=-1'),
         ('demo --out page.md', 'page.md'),
+        ('demo --out new --num-trian 8', 'unrecognized arguments: --num-trian 8'),
+        ('demo --out new --cfg-options max_epochs', "invalid setting value: 'max_epochs'"),
         ('make_synthetic_coco new --num-train -1', 'num_train must be an integer'),
         ('make_synthetic_coco new --people 3 1', 'people must be integers'),
         ('make_synthetic_coco new --backgrounds gone', "got 'gone'"),

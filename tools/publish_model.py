@@ -1,7 +1,7 @@
 """Strip a checkpoint of what only training needs, and name it by its hash: MMPose's script.
 
-MMPose's own cannot load what MMEngine writes where torch >= 2.6 protects loading; with this package
-imported it can, and code in a checkpoint is still refused.
+MMPose's own cannot load what MMEngine writes without ``PlainCheckpointHook`` where torch >= 2.6
+protects loading; with this package imported it can, and code in a checkpoint is still refused.
 """
 
 import sys

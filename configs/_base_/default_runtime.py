@@ -8,6 +8,7 @@ default_hooks = dict(
     checkpoint=dict(
         type='CheckpointHook', interval=10, max_keep_ckpts=3, save_best='auto', rule='greater'
     ),
+    plain_checkpoint=dict(type='PlainCheckpointHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='PoseVisualizationHook', enable=False),
 )

@@ -12,6 +12,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+try:
+    import fcntl
+except ImportError:  # Windows, where two runs into one folder do not notice each other
+    fcntl = None
+
 from mmpose_attn.files import replacing
 from mmpose_attn.visualization import draw_people
 
@@ -34,7 +39,7 @@ class Journal:
 
     Everything else is made from it. A chunk, the frames that were computed
     together, is closed by a line of its own; of a chunk that was interrupted
-    nothing counts.
+    nothing counts. The file is locked until it is closed or the process ends.
 
     Args:
         path: the file.
@@ -49,7 +54,8 @@ class Journal:
             are in the file.
 
     Raises:
-        ValueError: the file was made with other settings, or is no journal.
+        ValueError: the file was made with other settings, is no journal, or
+            another run is writing to it.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], resume: bool) -> None:
@@ -58,13 +64,30 @@ class Journal:
         self.count = 0
         self.unfinished: tuple[str | None, int] = (None, 0)
         self._offset = 0  # of the unfinished video's first frame
-        if resume and path.exists():
-            size = self._read(settings)
-            os.truncate(path, size)
-            self._file = path.open('ab', buffering=0)
-        else:
-            self._file = path.open('wb', buffering=0)
-            self._write(dict(journal=1, settings=settings), dict(end=0))
+        resume = resume and path.exists()
+        self._file = path.open('ab', buffering=0)
+        with ExitStack() as on_error:
+            on_error.callback(self._file.close)
+            self._lock()
+            if resume:
+                self._file.truncate(self._read(settings))
+            else:
+                self._file.truncate(0)
+                self._write(dict(journal=1, settings=settings), dict(end=0))
+            on_error.pop_all()
+
+    def _lock(self) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f'another run is writing to {self.path.parent}: wait for its end, or write to '
+                'another folder'
+            ) from None
+        except OSError:  # a file system without locks
+            pass
 
     def _read(self, settings: dict[str, Any]) -> int:
         """Take stock; returns the length of the complete part in bytes."""

@@ -311,7 +311,7 @@ def _scores(scores: np.ndarray, box_scores: np.ndarray, rank: dict) -> np.ndarra
 
 
 def _survivors(
-    people: People, areas: np.ndarray, sigmas: np.ndarray | None, rank: dict
+    people: People, areas: np.ndarray, sigmas: Sequence[float] | None, rank: dict
 ) -> np.ndarray:
     """Indices of the people that the suppression keeps."""
     if rank['nms_mode'] == 'none':
@@ -322,4 +322,5 @@ def _survivors(
         for pose, score, area in zip(poses, people.scores, areas, strict=True)
     ]
     suppress = oks_nms if rank['nms_mode'] == 'oks_nms' else soft_oks_nms
+    sigmas = None if sigmas is None else np.asarray(sigmas, np.float32)
     return np.asarray(suppress(instances, rank['nms_thr'], sigmas=sigmas), int)

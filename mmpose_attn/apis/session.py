@@ -182,9 +182,6 @@ class InferenceSession:
         )
         self.track, self.smooth = track or smooth, smooth
         self.draw, self.show, self.keypoint_score = draw, show, keypoint_score
-        if not resume:
-            for name in TABLES:  # of an earlier run, should this one be killed
-                (self.out / name).unlink(missing_ok=True)
         # names stay when a network is trained on or a file is replaced
         network = self.predictor.model.cfg
         pipeline = network.test_dataloader.dataset.pipeline
@@ -194,9 +191,13 @@ class InferenceSession:
             known = path and os.path.isfile(path)  # a checkpoint may also be a URL
             settings[f'contents of {name}'] = _digest(Path(path).read_bytes()) if known else None
         self.journal = Journal(journal, settings, resume)
+        if not resume:
+            for name in TABLES:  # of an earlier run, should this one be killed
+                (self.out / name).unlink(missing_ok=True)
         ids = {source.name: source.image_id for source in self.sources}
         for name, image_id in self.journal.finished.items():
             if name not in ids or ids[name] not in (None, image_id):
+                self.journal.close()
                 raise ValueError(
                     f'the inputs have changed since the run that is to be resumed: {name} is gone '
                     'or has another image id. Start anew'
@@ -262,8 +263,8 @@ class InferenceSession:
             with ExitStack() as stack:  # each of these, from the last, whatever fails
                 if self.show:
                     stack.callback(cv2.destroyAllWindows)
-                stack.callback(self._write_tables)
                 stack.callback(self.journal.close)
+                stack.callback(self._write_tables)
                 drawings.end_video()
         seconds = time.perf_counter() - start
         skipped = tuple(self._skipped)

@@ -22,6 +22,7 @@ Input = str | os.PathLike | int | np.ndarray
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 VIDEOS = ('.mp4', '.m4v', '.avi', '.mov', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv')
+_KNOWN = (*IMAGES, *VIDEOS, '.gif')  # that is either
 _FPS = 30.0  # where a video or camera does not say
 # How many frames a video may lack at its end: containers often know their number only roughly.
 _ROUGH = 0.01
@@ -154,14 +155,14 @@ def _files(item: str) -> tuple[str, list[str]]:
     path = os.path.abspath(os.path.expanduser(item))
     if os.path.isdir(path):
         names = sorted(os.listdir(path))
-        paths = [os.path.join(path, n) for n in names if n.lower().endswith(IMAGES + VIDEOS)]
+        paths = [os.path.join(path, n) for n in names if n.lower().endswith(_KNOWN)]
         paths = [p for p in paths if not os.path.isdir(p)]
         root, what = path, f'folder {item} holds'
     elif os.path.exists(path):
         root, what, paths = os.path.dirname(path), '', [path]
     elif glob.has_magic(item):
         paths = [p for p in sorted(glob.glob(path, recursive=True)) if os.path.isfile(p)]
-        paths = [p for p in paths if p.lower().endswith(IMAGES + VIDEOS)]
+        paths = [p for p in paths if p.lower().endswith(_KNOWN)]
         # the part of the pattern that is a plain folder
         root = path
         while glob.has_magic(root):
@@ -170,7 +171,7 @@ def _files(item: str) -> tuple[str, list[str]]:
     else:
         raise FileNotFoundError(f'input not found: {item} (working directory: {os.getcwd()})')
     if not paths:
-        raise FileNotFoundError(f'{what} no picture or video ({", ".join(IMAGES + VIDEOS)})')
+        raise FileNotFoundError(f'{what} no picture or video ({", ".join(_KNOWN)})')
     for file in paths:
         try:
             file.encode()
@@ -187,7 +188,9 @@ def _files(item: str) -> tuple[str, list[str]]:
 
 def _is_image(path: str) -> bool:
     suffix = Path(path).suffix.lower()
-    return suffix in IMAGES or (suffix not in VIDEOS and cv2.haveImageReader(path))
+    if suffix in IMAGES or suffix in VIDEOS:
+        return suffix in IMAGES
+    return cv2.haveImageReader(path) and cv2.imcount(path) < 2
 
 
 def _opened(name: str, kind: str, origin: str | int) -> Source:

@@ -8,7 +8,7 @@ from .checkpoint import (
     install_safe_loading,
     register_shape_check,
 )
-from .hooks import ChannelsLastHook, FinetuneCheckHook
+from .hooks import ChannelsLastHook, FinetuneCheckHook, PlainCheckpointHook
 from .optim import CPUAutocastOptimWrapper
 from .upstream import run_mmpose_tool
 
@@ -18,6 +18,7 @@ __all__ = [
     'CheckpointError',
     'CorruptCheckpointError',
     'FinetuneCheckHook',
+    'PlainCheckpointHook',
     'UnsafeCheckpointError',
     'check_shapes',
     'install_safe_loading',

@@ -1,7 +1,12 @@
 """Hooks: importing this module registers them into MMPose's ``HOOKS``."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 from mmpose.registry import HOOKS
 
@@ -32,3 +37,46 @@ class ChannelsLastHook(Hook):
         for parameter in runner.model.parameters():
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+@HOOKS.register_module()
+class PlainCheckpointHook(Hook):
+    """Has checkpoints hold nothing but tensors, numbers, strings and containers of these.
+
+    MMEngine's own hold its log history and NumPy arrays besides, which ``torch.load`` refuses since
+    2.6 unless told otherwise. With this hook it reads them wherever there is torch, and resuming
+    goes on with the same history. The arrays in ``meta['dataset_meta']`` (colours, sigmas) become
+    lists, with which MMPose does the same. Checkpoints written without the hook resume as well.
+    """
+
+    priority = 'LOWEST'  # what other hooks add to a checkpoint is there by then
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        for part in ('meta', 'message_hub'):
+            checkpoint[part] = _plain(checkpoint[part])
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        scalars = checkpoint.get('message_hub', {}).get('log_scalars', {})
+        for name, history in scalars.items():
+            if isinstance(history, dict):
+                log, count = (history[key].cpu().numpy() for key in ('log', 'count'))
+                scalars[name] = HistoryBuffer(log, count, history['max_length'])
+        if runner._resume:
+            # The runner compares the bytes of the two and warns if they differ.
+            current = getattr(runner.train_dataloader.dataset, 'metainfo', None)
+            if _plain(checkpoint['meta'].get('dataset_meta')) == _plain(current):
+                checkpoint['meta']['dataset_meta'] = current
+
+
+def _plain(value: Any) -> Any:
+    """The same with lists for arrays, and for a log history a dict of which one can be made."""
+    if isinstance(value, HistoryBuffer):
+        log, count = map(torch.from_numpy, value.data)
+        return dict(log=log, count=count, max_length=value.max_length)
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    return value

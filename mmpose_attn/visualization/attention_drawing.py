@@ -201,8 +201,8 @@ def _left_out(sites: Sequence[SiteMaps], shown: Sequence[SiteMaps]) -> list[str]
     if len(shown) == len(sites):
         return []
     return [
-        f'{len(shown)} of {len(sites)} sites, evenly spread; the others are left out here: '
-        'choose by --sites'
+        f'{len(shown)} of {len(sites)} sites, evenly spread; for others: '
+        'tools/attention_map.py --sites PATTERN'
     ]
 
 

@@ -180,6 +180,28 @@ def test_a_resumed_run_gives_the_same_files(networks, mixed, tmp_path, monkeypat
     assert contents(parts) == contents(whole)
 
 
+def test_one_run_at_a_time_writes_to_a_folder(networks, pictures, tmp_path):
+    pytest.importorskip('fcntl')
+    config, checkpoint = networks['bottomup']
+    out = tmp_path / 'out'
+
+    def made(**more):
+        return InferenceSession(
+            [pictures], out, config=config, checkpoint=checkpoint, device='cpu', **more
+        )
+
+    first = made()
+    before = (out / 'journal.jsonl').read_bytes()
+    for how in ('resume', 'overwrite'):
+        with pytest.raises(ValueError, match='another run is writing to .*out'):
+            made(**{how: True})
+    assert (out / 'journal.jsonl').read_bytes() == before != b''
+    first.run(progress=False)
+    with pytest.raises(ValueError, match='other settings') as kept:  # and closes the journal
+        made(resume=True, flip_test=False)
+    assert kept and made(resume=True).run(progress=False).frames == 3
+
+
 def test_killed_and_resumed(networks, tmp_path, tool):
     video = write_video(tmp_path / 'long.avi', 400)
     args = (video, *network_args(networks['topdown']), '--track', '--batch', '4', '--out')

@@ -8,6 +8,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmpose_attn.apis import find_sources, read_frames
 from tests.data_helpers import jpeg
@@ -87,6 +88,16 @@ def test_videos_count_on_and_so_do_pictures_beside_them(folder):
     assert [f.name for f in frames[1:4]] == ['b.png', 'c.avi#0', 'c.avi#1']
     assert frames[0].fps is None and frames[2].fps == 25 and frames[2].size == (64, 48)
     assert not np.array_equal(frames[2].image, frames[4].image)
+
+
+def test_gifs_are_videos_if_they_move(tmp_path):
+    shades = [Image.new('RGB', (32, 24), (shade, 0, 0)) for shade in (0, 100, 200)]
+    shades[1].save(tmp_path / 'still.gif')
+    shades[0].save(tmp_path / 'moving.gif', save_all=True, append_images=shades[1:], duration=50)
+    frames = list(read_frames(find_sources(tmp_path)))
+    assert [f.name for f in frames] == [*(f'moving.gif#{i}' for i in range(3)), 'still.gif']
+    assert [f.fps for f in frames] == [20, 20, 20, None]
+    assert [int(f.image[12, 16, 2]) for f in frames] == pytest.approx([0, 100, 200, 100], abs=3)
 
 
 @pytest.mark.parametrize(

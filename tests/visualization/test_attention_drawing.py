@@ -206,7 +206,8 @@ def test_page_says_what_it_leaves_out(tmp_path):
     sites = [site(f'backbone.y.{i}') for i in range(9)]
     draw_html(sites, PICTURE, tmp_path / 'maps.html', limit=2)
     page = Page(tmp_path / 'maps.html')
-    assert '2 of 9 sites, evenly spread' in page.text and page.tags.count('img') == 1 + 2 * 2
+    assert '2 of 9 sites, evenly spread; for others: tools/attention_map.py --sites' in page.text
+    assert page.tags.count('img') == 1 + 2 * 2
     assert all(each.name in page.text for each in sites)  # in numbers
 
 
