@@ -11,7 +11,6 @@ import pytest
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
-from mmpose_attn.datasets import synthetic
 from mmpose_attn.datasets.synthetic import (
     ADJACENT,
     KEYPOINTS,
@@ -23,6 +22,9 @@ from mmpose_attn.datasets.synthetic import (
     render,
     render_scene,
 )
+from mmpose_attn.datasets.synthetic.annotations import see, to_polygons, to_rle
+from mmpose_attn.datasets.synthetic.body import build_person
+from mmpose_attn.datasets.synthetic.painting import paint_person
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = SyntheticConfig(image_size=(192, 160), crowd_prob=0.4, max_overlap=0.5, occluder_prob=0.4)
@@ -123,7 +125,7 @@ def test_holes_survive_polygons():
     mask[2:18, 3:25] = True
     mask[5:9, 6:12] = mask[7:15, 15:20] = mask[12, 5] = False
     mask[0, 29] = True
-    polygons = synthetic._to_polygons(mask)
+    polygons = to_polygons(mask)
     decoded = mask_utils.decode(mask_utils.merge(mask_utils.frPyObjects(polygons, 20, 30)))
     assert len(polygons) == 2 and np.array_equal(decoded > 0, mask)
 
@@ -132,7 +134,7 @@ def test_holes_survive_polygons():
 def test_uncompressed_rle(first):
     mask = np.random.default_rng(0).random((9, 7)) < 0.5
     mask[0, 0], mask[-1, -1] = first, not first
-    rle = synthetic._to_rle(mask)
+    rle = to_rle(mask)
     assert sum(rle['counts']) == 63
     assert np.array_equal(mask_utils.decode(mask_utils.frPyObjects(rle, 9, 7)) > 0, mask)
 
@@ -156,17 +158,17 @@ def test_visibility_agrees_with_the_picture(scenes):
 
 def test_an_occluder_hides_what_it_covers():
     """Painting the same people without objects in front changes v, where the object is, only."""
-    person = synthetic._build_person(np.random.default_rng(1), 0.0)
+    person = build_person(np.random.default_rng(1), 0.0)
     owners = np.zeros((300, 300), np.int32)
     image = np.zeros((300, 300, 3), np.uint8)
     origin = np.array([150.0, 160.0])
-    synthetic._paint_person(
+    paint_person(
         np.random.default_rng(0), image, owners, person, 240.0, origin, np.array([0.0, -1.0]), 1
     )
-    before = synthetic._see(person, 240.0, origin, 1, owners)
+    before = see(person, 240.0, origin, 1, owners)
     box = owners.copy()
     box[:, :150] = 2 * PARTS
-    after = synthetic._see(person, 240.0, origin, 1, box)
+    after = see(person, 240.0, origin, 1, box)
     covered = after[:, 0] + 0.5 < 150
     assert covered.any() and not covered.all()
     assert (after[covered, 2] == 1).all() and (after[~covered] == before[~covered]).all()
@@ -284,7 +286,7 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch, error):
             raise error
         return render(index, CONFIG)
 
-    monkeypatch.setattr(synthetic, 'render', fail)
+    monkeypatch.setattr('mmpose_attn.datasets.synthetic.dataset.render', fail)
     for name, overwrite in (('other', False), ('out', True)):
         with pytest.raises(error):
             make_dataset(tmp_path / name, 2, 0, seed=1, config=CONFIG, overwrite=overwrite)
