@@ -250,17 +250,21 @@ def test_crowds_on_demand():
 
 
 def test_photographs_as_backgrounds(tmp_path):
-    cv2.imwrite(str(tmp_path / 'red.png'), np.full((50, 400, 3), (0, 0, 200), np.uint8))
+    photos = tmp_path / 'photos'
+    photos.mkdir()
+    cv2.imwrite(str(photos / 'red.png'), np.full((50, 400, 3), (0, 0, 200), np.uint8))
     config = SyntheticConfig(
         image_size=(96, 128),
         people=(1, 1),
         size=(0.2, 0.4),
         noise=(0, 0),
-        backgrounds=str(tmp_path),
+        backgrounds=photos,
     )
     scene = render_scene(0, config)
     outside = scene.image[scene.owners == 0].mean(0)
     assert scene.image.shape == (128, 96, 3) and outside[2] > 80 + outside[:2].max()
+    out = make_dataset(tmp_path / 'out', 1, 0, config=config)
+    assert json.loads((out / MARKER).read_text())['config']['backgrounds'] == str(photos)
 
 
 def test_never_overwrites_what_it_did_not_write(dataset, tmp_path):

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class SyntheticConfig:
     blur: tuple[float, float] = (0.0, 0.9)
     noise: tuple[float, float] = (0.0, 7.0)
     jpeg_quality: tuple[int, int] = (75, 95)
-    backgrounds: str | None = None
+    backgrounds: str | Path | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -92,7 +93,10 @@ class SyntheticConfig:
             value = getattr(self, name)
             if not (isinstance(value, (int, float)) and 0 <= value <= 1):
                 raise ValueError(f'{name} must be a number from 0 to 1, got {value!r}')
-        if self.backgrounds is not None and not list_photos(str(self.backgrounds)):
-            raise ValueError(
-                f'backgrounds must be a folder with .jpg or .png files, got {self.backgrounds!r}'
-            )
+        if self.backgrounds is not None:
+            object.__setattr__(self, 'backgrounds', str(self.backgrounds))  # a Path is not JSON
+            if not list_photos(self.backgrounds):
+                raise ValueError(
+                    'backgrounds must be a folder with .jpg or .png files, got '
+                    f'{self.backgrounds!r}'
+                )
