@@ -432,6 +432,8 @@ def _in_onnxruntime(network: torch.nn.Module, size: tuple[int, int]) -> Callable
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # between its turns it leaves the cores to PyTorch
+    options.add_session_config_entry('session.force_spinning_stop', '1')
     with TemporaryDirectory() as folder:
         path = os.path.join(folder, 'network.onnx')
         export_onnx(network, path, size)
@@ -479,8 +481,8 @@ def _dite_rows(
     name = f'dite {width} wide, modules {tuple(modules)}, {size[0]}x{size[1]}'
     networks = {
         'short form': short,
+        'fused, not recorded': short.fuse_for_inference(record=False),
         'fused': short.fuse_for_inference(),
-        'fused for this size': short.fuse_for_inference(size),
     }
     if importlib.util.find_spec('onnxruntime') and importlib.util.find_spec('onnx'):
         networks['exported, onnxruntime'] = _in_onnxruntime(short, size)
@@ -505,9 +507,9 @@ def _dite_rows(
             *pair,
             f'off by {ours:.1g} of the largest output for rounding, the plain one by {theirs:.1g}',
         )
-    best = networks['fused for this size']
+    best = networks['fused']
     yield Row(
-        f'{name}, one image: HRNet-W{hrnet_width}, then fused for this size',
+        f'{name}, one image: HRNet-W{hrnet_width}, then fused',
         *interleave(lambda: run(hrnet), lambda: run(best), repeat, device),
         'another network',
     )

@@ -41,7 +41,7 @@ def export_onnx(
     try:
         network.eval()
         fuse = getattr(network, 'fuse_for_inference', None)
-        fused = fuse() if fuse else network
+        fused = fuse(record=False) if fuse else network
         if fuse:
             fused.fast = False  # onnxruntime is faster with (N, C, H, W)
         first = next(fused.parameters())

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -175,18 +176,43 @@ def test_fused(batch, pooling):
         assert torch.equal(x, image(batch))
 
 
-def test_recorded():
-    net = small().eval()
-    fused, recorded = net.fuse_for_inference(), net.fuse_for_inference((64, 32), batch=2)
+@pytest.mark.parametrize('kwargs', [{}, dict(pooling='spatial', all_branches=True)], ids=str)
+def test_recorded(kwargs):
+    net = small(**kwargs).eval()
+    fused, recorded = net.fuse_for_inference(record=False), net.fuse_for_inference()
+    other = pickle.loads(pickle.dumps(copy.deepcopy(recorded)))
     with torch.no_grad():
-        for batch, size in ((2, (32, 64)), (1, (32, 64)), (2, (64, 64))):
-            x = image(batch, size)
-            assert torch.equal(recorded(x)[0], fused(x)[0])
-        # what runs for the recorded size is the recording, not the modules
-        recorded.stem = None
-        assert torch.equal(recorded(image(2))[0], fused(image(2))[0])
-        with pytest.raises(AttributeError):
-            recorded(image(1))
+        for size in ((32, 64), (96, 32), (32, 64)):
+            x = image(1, size)
+            expected = fused(x)
+            for network in (recorded, other):
+                for ours, theirs in zip(network(x), expected, strict=True):
+                    assert relative(ours, theirs) < 1e-12
+        # what runs for one image is the recording, not the modules; for several these
+        recorded.stage0 = None
+        assert relative(recorded(x)[0], expected[0]) < 1e-12
+        assert relative(recorded.to('cpu')(x)[0], expected[0]) < 1e-12
+        with pytest.raises(TypeError):
+            recorded(image(2))
+
+
+class RemembersSize(nn.Module):
+    """A plugin that no recording can hold: its input's width is a constant to it."""
+
+    def __init__(self, in_channels):
+        super().__init__()
+
+    def forward(self, x):
+        return x * int(x.shape[3])
+
+
+def test_not_recorded_where_a_plugin_prevents_it():
+    plugin = dict(cfg=dict(type=RemembersSize), position='block')
+    net = small(plugins=[plugin]).eval()
+    fused = net.fuse_for_inference()
+    with torch.no_grad():
+        for size in ((32, 64), (96, 32)):
+            assert relative(fused(image(1, size))[0], net(image(1, size))[0]) < 1e-10
 
 
 def test_every_parameter_has_a_gradient():

@@ -5,7 +5,7 @@ Tensors are (H, W, N, C), see :mod:`..layers.rows`.
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -415,17 +415,42 @@ def fuse(network: nn.Module) -> nn.Module:
     return network.requires_grad_(False)
 
 
-def record(network: nn.Module, size: tuple[int, int], batch: int) -> nn.Module:
-    """Let a fused network run a TorchScript graph for images of one size and number."""
+def record_graph(network: nn.Module, step: int) -> Callable[[Tensor], tuple[Tensor, ...]] | None:
+    """A TorchScript graph of a fused network for one image of any size.
+
+    Args:
+        network: on a CPU.
+        step: which divides height and width.
+
+    Returns:
+        None if there is none: a plugin that computes with its input's size as with a constant.
+    """
     first = next(network.parameters())
     channels = network.stem.conv1.conv.in_channels
-    image = first.new_zeros(batch, channels, *size[::-1])
+    tall, wide = (
+        torch.randn(1, channels, *size, dtype=first.dtype, generator=torch.Generator())
+        for size in ((3 * step, 2 * step), (step, 4 * step))
+    )
     with torch.no_grad(), warnings.catch_warnings():
-        # sizes become constants, as they should; and TorchScript is deprecated
+        # what is constant in the graph is so for one image; and TorchScript is deprecated
         warnings.simplefilter('ignore', torch.jit.TracerWarning)
         warnings.simplefilter('ignore', DeprecationWarning)
-        graph = torch.jit.freeze(torch.jit.trace(network, image, check_trace=False))
-        for _ in range(3):  # the first runs optimise it
-            graph(image)
-    network.recorded = {(image.shape, image.dtype, image.device): graph}
-    return network
+        try:
+            graph = torch.jit.freeze(torch.jit.trace(Rows(network), tall, check_trace=False).eval())
+            for image in (tall, tall, wide):  # the first two optimise it
+                for ours, theirs in zip(graph(image), network._rows(image), strict=True):
+                    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * theirs.abs().max())
+        except (RuntimeError, AssertionError):
+            return None
+    return graph
+
+
+class Rows(nn.Module):
+    """A fused network's shortest way, which only takes images that it can take."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.network._rows(x)

@@ -18,7 +18,7 @@ from mmpose_attn.engine.checkpoint import register_shape_check
 from ..layers import rows
 from ..layers.context_modeling import DenseContextModeling, GlobalContextModeling
 from ..layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg
-from .dite_fused import FusedBlock, enlarged_sum, fuse, record
+from .dite_fused import FusedBlock, enlarged_sum, fuse, record_graph
 from .plugin_sites import PluginHost, PluginSite
 
 
@@ -393,18 +393,20 @@ class DiteHRNet(PluginHost, LiteHRNet):
         super().train(mode)
         return self  # LiteHRNet returns nothing
 
+    @property
+    def step(self) -> int:
+        """What an image's height and width are multiples of."""
+        return 2 ** (1 + len(self.stages_spec['num_channels'][-1]))
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        step = 2 ** (1 + len(self.stages_spec['num_channels'][-1]))
-        if len(x) == 0 or x.shape[2] % step or x.shape[3] % step:
+        if len(x) == 0 or x.shape[2] % self.step or x.shape[3] % self.step:
             raise ValueError(
                 f'{type(self).__name__} needs at least one image, whose height and width are '
-                f'multiples of {step}; got {tuple(x.shape)}'
+                f'multiples of {self.step}; got {tuple(x.shape)}'
             )
-        recorded = self.__dict__.get('recorded', {}).get((x.shape, x.dtype, x.device))
-        if recorded is not None:
-            return recorded(x)
         if self._can_be_short(x):
-            return self._rows(x)
+            dtype, graph = self.__dict__.get('recorded', (None, None))
+            return graph(x) if len(x) == 1 and x.dtype == dtype else self._rows(x)
         x = [self.stem(x)]
         for stage in range(self.num_stages):
             # new branches grow from the lowest resolution there is
@@ -449,9 +451,7 @@ class DiteHRNet(PluginHost, LiteHRNet):
         x = x if self.all_branches else x[:1]
         return tuple(map(rows.turned, x))
 
-    def fuse_for_inference(
-        self, size: tuple[int, int] | None = None, batch: int = 1
-    ) -> 'DiteHRNet':
+    def fuse_for_inference(self, record: bool = True) -> 'DiteHRNet':
         """An equal network of fewer operations, for inference alone; this one stays as it is.
 
         Batch norms are folded into static and dynamic kernels, the convolutions of a branch
@@ -459,11 +459,17 @@ class DiteHRNet(PluginHost, LiteHRNet):
         load a checkpoint first.
 
         Args:
-            size: (width, height) in pixels of the usual images. For them the network is also
-                recorded (TorchScript, some seconds), which saves Python's share of the time; images
-                of another size or batch are computed as without it. A recorded network stays on its
-                device and cannot be pickled.
-            batch: how many images there usually are.
+            record: on a CPU the network is also recorded (TorchScript, some seconds), which saves
+                Python's share of the time for one image, of any size; a batch is computed
+                as without it. Copies and pickles of the network have no recording, and a plugin
+                that computes with its input's size as with a constant prevents it.
         """
         fused = fuse(self)
-        return fused if size is None else record(fused, size, batch)
+        image = next(fused.parameters()).new_empty(1)
+        graph = record_graph(fused, self.step) if record and fused._can_be_short(image) else None
+        if graph is not None:
+            fused.__dict__['recorded'] = image.dtype, graph  # no submodule: no parameters of it
+        return fused
+
+    def __getstate__(self) -> dict:
+        return {key: value for key, value in self.__dict__.items() if key != 'recorded'}
