@@ -68,7 +68,8 @@ class InferenceSession:
     """Finds people in inputs and writes ``DIR``: everything behind ``tools/infer.py``.
 
     ``DIR`` gets ``results.json`` (COCO), ``results.csv``, ``images.json``,
-    ``journal.jsonl`` (to resume from) and ``drawn/``.
+    ``journal.jsonl`` (to resume from) and ``drawn/``. From here to the end of
+    :meth:`run` no other session can write there.
 
     Args:
         inputs: as for :func:`find_sources`.

@@ -190,7 +190,9 @@ def _is_image(path: str) -> bool:
     suffix = Path(path).suffix.lower()
     if suffix in IMAGES or suffix in VIDEOS:
         return suffix in IMAGES
-    return cv2.haveImageReader(path) and cv2.imcount(path) < 2
+    if cv2.haveImageReader(path):
+        return cv2.imcount(path) < 2
+    return suffix == '.gif'  # damaged: skipped like other pictures, where a video would end the run
 
 
 def _opened(name: str, kind: str, origin: str | int) -> Source:

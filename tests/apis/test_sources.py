@@ -98,6 +98,9 @@ def test_gifs_are_videos_if_they_move(tmp_path):
     assert [f.name for f in frames] == [*(f'moving.gif#{i}' for i in range(3)), 'still.gif']
     assert [f.fps for f in frames] == [20, 20, 20, None]
     assert [int(f.image[12, 16, 2]) for f in frames] == pytest.approx([0, 100, 200, 100], abs=3)
+    (tmp_path / 'damaged.gif').write_text('x')
+    first, *others = read_frames(find_sources(tmp_path))
+    assert first.name == 'damaged.gif' and first.error and len(others) == len(frames)
 
 
 @pytest.mark.parametrize(

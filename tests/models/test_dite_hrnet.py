@@ -188,6 +188,8 @@ def test_recorded(kwargs):
             for network in (recorded, other):
                 for ours, theirs in zip(network(x), expected, strict=True):
                     assert relative(ours, theirs) < 1e-12
+        traced = torch.jit.trace(recorded, x, check_trace=False)
+        assert relative(traced(x)[0], expected[0]) < 1e-12
         # what runs for one image is the recording, not the modules; for several these
         recorded.stage0 = None
         assert relative(recorded(x)[0], expected[0]) < 1e-12

@@ -406,7 +406,9 @@ class DiteHRNet(PluginHost, LiteHRNet):
             )
         if self._can_be_short(x):
             dtype, graph = self.__dict__.get('recorded', (None, None))
-            return graph(x) if len(x) == 1 and x.dtype == dtype else self._rows(x)
+            # a recording, which is no submodule, cannot be part of another
+            usable = len(x) == 1 and x.dtype == dtype and not torch.jit.is_tracing()
+            return graph(x) if usable else self._rows(x)
         x = [self.stem(x)]
         for stage in range(self.num_stages):
             # new branches grow from the lowest resolution there is
