@@ -415,12 +415,11 @@ def fuse(network: nn.Module) -> nn.Module:
     return network.requires_grad_(False)
 
 
-def record_graph(network: nn.Module, step: int) -> Callable[[Tensor], tuple[Tensor, ...]] | None:
+def record_graph(network: nn.Module) -> Callable[[Tensor], tuple[Tensor, ...]] | None:
     """A TorchScript graph of a fused network for one image of any size.
 
     Args:
-        network: on a CPU.
-        step: which divides height and width.
+        network: that takes its short form.
 
     Returns:
         None if there is none: a plugin that computes with its input's size as with a constant.
@@ -429,28 +428,17 @@ def record_graph(network: nn.Module, step: int) -> Callable[[Tensor], tuple[Tens
     channels = network.stem.conv1.conv.in_channels
     tall, wide = (
         torch.randn(1, channels, *size, dtype=first.dtype, generator=torch.Generator())
-        for size in ((3 * step, 2 * step), (step, 4 * step))
+        for size in ((3 * network.step, 2 * network.step), (network.step, 4 * network.step))
     )
     with torch.no_grad(), warnings.catch_warnings():
         # what is constant in the graph is so for one image; and TorchScript is deprecated
         warnings.simplefilter('ignore', torch.jit.TracerWarning)
         warnings.simplefilter('ignore', DeprecationWarning)
         try:
-            graph = torch.jit.freeze(torch.jit.trace(Rows(network), tall, check_trace=False).eval())
+            graph = torch.jit.freeze(torch.jit.trace(network, tall, check_trace=False))
             for image in (tall, tall, wide):  # the first two optimise it
-                for ours, theirs in zip(graph(image), network._rows(image), strict=True):
+                for ours, theirs in zip(graph(image), network(image), strict=True):
                     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * theirs.abs().max())
         except (RuntimeError, AssertionError):
             return None
     return graph
-
-
-class Rows(nn.Module):
-    """A fused network's shortest way, which only takes images that it can take."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self.network._rows(x)

@@ -310,8 +310,8 @@ class DiteHRNet(PluginHost, LiteHRNet):
     dimensions, in training as in evaluation (:mod:`..layers.rows` and
     :meth:`GlobalContextModeling.rows_after_norms` say how); ``fast=False`` is the plain arithmetic,
     which other devices, other norms than ``BN``, half precision and training with one or two images
-    always take. What is the
-    authors' code and not the paper is on the documentation's page ``docs/dite_hrnet.md``.
+    always take. What is the authors' code and not the paper is on the documentation's page
+    ``docs/dite_hrnet.md``.
 
     Args:
         extra: the architecture, as for :class:`mmpose.models.LiteHRNet`, less ``module_type``;
@@ -468,7 +468,7 @@ class DiteHRNet(PluginHost, LiteHRNet):
         """
         fused = fuse(self)
         image = next(fused.parameters()).new_empty(1)
-        graph = record_graph(fused, self.step) if record and fused._can_be_short(image) else None
+        graph = record_graph(fused) if record and fused._can_be_short(image) else None
         if graph is not None:
             fused.__dict__['recorded'] = image.dtype, graph  # no submodule: no parameters of it
         return fused
