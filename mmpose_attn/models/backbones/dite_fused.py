@@ -192,13 +192,8 @@ class Contexts(nn.Module):
 
     def forward(self, x: Sequence[Tensor]) -> list[Tensor]:
         """(N, C, H, W) of every branch -> the same"""
-        contexts = []
-        for each, mask in zip(x, self.masks):
-            each = each.flatten(2)
-            weights = (mask @ each).softmax(2)  # a bias would not change it
-            contexts.append(weights @ each.transpose(1, 2))
         batch = len(x[0])
-        gates = self.gates.rows(torch.cat(contexts, dim=2).flatten(1))
+        gates = self.scales(x)
         gates = (gates.flatten() if batch == 1 else gates).split(self.widths, dim=-1)
         outs = []
         for each, gate, shift, groups in zip(x, gates, self.shifts, self.groups):
@@ -213,6 +208,16 @@ class Contexts(nn.Module):
                 out = out[:, order.view(groups, -1).t().flatten()]
             outs.append(out)
         return outs
+
+    def scales(self, x: Sequence[Tensor]) -> Tensor:
+        """(N, C, H, W) of every branch -> (N, the sum of C), what each channel is multiplied by"""
+        batch, contexts = len(x[0]), []
+        for each, mask in zip(x, self.masks):
+            each = each.reshape(each.shape[1], -1) if batch == 1 else each.flatten(2)
+            weights = (mask @ each).softmax(-1)  # a bias would not change it
+            contexts.append(weights @ each.transpose(-1, -2))
+        contexts = torch.cat(contexts, dim=-1)
+        return self.gates.rows(contexts if batch == 1 else contexts.flatten(1))
 
     def rows(self, x: Sequence[Tensor]) -> list[Tensor]:
         """The same of (H, W, N, C)."""
@@ -234,9 +239,27 @@ def enlarge(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=int(like.shape[2]) // int(x.shape[2]))
 
 
-def enlarged_sum(x: Tensor, small: Tensor, weight: float = 1) -> Tensor:
-    """``weight * x`` and a tensor of lower resolution, enlarged (nearest)."""
-    return torch.add(enlarge(small, x), x, alpha=weight)
+def times(x: Tensor, factor: float) -> Tensor:
+    """A product as a convolution, to whose result onnxruntime adds others in the same pass."""
+    kernels = torch.full((x.shape[1], 1, 1, 1), factor, dtype=x.dtype, device=x.device)
+    return F.conv2d(x, kernels, groups=x.shape[1])
+
+
+def exchange(fuse_layers: nn.ModuleList, x: Sequence[Tensor]) -> list[Tensor]:
+    """:meth:`DiteModule.fuse` of (N, C, H, W), branch 0's doubled terms in the ways down."""
+    x, outs = list(x), []
+    for i, row in enumerate(fuse_layers):
+        # from the lowest resolution up, so that sums are small and the enlarged is added once
+        total = None
+        for j in reversed(range(i + 1, len(x))):
+            term = row[j][1](row[j][0](x[j]))
+            total = enlarge(term if total is None else term + total, x[j - 1])
+        for j in range(i):
+            term = row[j](x[j])
+            total = term if total is None else term + total
+        outs.append(F.relu(times(x[i], 1 if i else 2) + total, inplace=True))
+        x[0] = outs[0]
+    return outs
 
 
 def pool_to_rows(x: Tensor, mask: Tensor, size: tuple[int, int], pooling: str) -> Tensor:
@@ -248,9 +271,11 @@ def pool_to_rows(x: Tensor, mask: Tensor, size: tuple[int, int], pooling: str) -
     places = batch * size[0] * size[1]
     weights = logits.softmax(2).view(places, -1)
     count = weights.shape[1]
-    if count > 4:
-        return (x.reshape(places, channels, -1) @ weights[:, :, None]).view(places, -1)
-    # products of so small matrices take longer than two larger ones, of zeros and ones
+    if count > 4 or places <= 256:
+        # onnxruntime multiplies many small matrices faster as a convolution's groups
+        x = x.reshape(1, places, channels, count)
+        return F.conv2d(x, weights.view(places, 1, 1, count), groups=places).view(places, channels)
+    # of still smaller ones, two large products of zeros and ones are faster
     one = torch.eye(count, dtype=x.dtype, device=x.device)
     many = torch.eye(channels, dtype=x.dtype, device=x.device)
     product = x.reshape(places, -1) * (weights @ one.repeat(1, channels))
@@ -258,16 +283,17 @@ def pool_to_rows(x: Tensor, mask: Tensor, size: tuple[int, int], pooling: str) -
 
 
 def spread(gates: Tensor, like: Tensor) -> Tensor:
-    """(C N h, w), enlarged (nearest) to (N, C, H, W)"""
-    width = gates.shape[1]
+    """(1, C, h, w), or of a batch (C, N, h, w), enlarged (nearest) to (N, C, H, W)"""
+    width = gates.shape[3]
     factor = int(like.shape[3]) // int(width)
-    if factor > 1:
+    if factor == 2:
+        gates = F.interpolate(gates, scale_factor=2)
+    elif factor > 2:
         # rows are enlarged and repeated by one product, which is faster than onnxruntime's Resize
         one = torch.eye(width, dtype=gates.dtype, device=gates.device)
         gates = gates @ one.repeat_interleave(factor, dim=1).repeat(1, factor)
-    if len(like) == 1:
-        return gates.view(like.shape)
-    return gates.view(-1, len(like), *like.shape[2:]).transpose(0, 1)
+        gates = gates.view(*gates.shape[:2], *like.shape[2:])
+    return gates if len(like) == 1 else gates.transpose(0, 1)
 
 
 def interleave(x: Tensor, y: Tensor) -> Tensor:
@@ -362,8 +388,9 @@ class FusedBlock(nn.Module):
         ]
         pooled.append(changed[-1].permute(0, 2, 3, 1).reshape(len(pooled[0]), -1))
         gates = self.attention.columns(torch.cat(pooled, dim=1))
-        lines = [width * len(x[0]) * size[0] for width in self.widths]
-        gates = gates.view(-1, size[1]).split(lines)
+        batch = len(x[0])
+        gates = gates.view(*((1, -1) if batch == 1 else (-1, batch)), *size)
+        gates = gates.split(self.widths, dim=1 if batch == 1 else 0)
         changed = [each * spread(gate, each) for each, gate in zip(changed, gates)]
         gates = self._gates([each.mean((2, 3)) for each in changed], ordered=True)
         changed = [kernels(*args) for kernels, *args in zip(self.kernels, changed, gates)]

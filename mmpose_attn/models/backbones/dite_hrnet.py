@@ -18,7 +18,7 @@ from mmpose_attn.engine.checkpoint import register_shape_check
 from ..layers import rows
 from ..layers.context_modeling import DenseContextModeling, GlobalContextModeling
 from ..layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg
-from .dite_fused import FusedBlock, enlarged_sum, fuse, record_graph
+from .dite_fused import FusedBlock, exchange, fuse, record_graph
 from .plugin_sites import PluginHost, PluginSite
 
 
@@ -208,9 +208,7 @@ class DiteModule(LiteHRModule):
         x = self.layers(x)
         if not self.with_fuse:
             return x
-        if self.fused:
-            return self._fuse_by_few(x, nn.Module.__call__, enlarged_sum)
-        return self.fuse(x)
+        return exchange(self.fuse_layers, x) if self.fused else self.fuse(x)
 
     def fuse(self, x: list[Tensor]) -> list[Tensor]:
         """Every branch's tensor -> the fused ones.
@@ -237,24 +235,20 @@ class DiteModule(LiteHRModule):
             x = block.rows(x)
         if not self.with_fuse:
             return x
-        return self._fuse_by_few(x, rows.run, rows.enlarged_sum)
-
-    def _fuse_by_few(self, x: list[Tensor], run: Callable, enlarged_sum: Callable) -> list[Tensor]:
-        """:meth:`fuse` by fewer operations, in the order of dimensions that the functions have."""
         x, outs = list(x), []
         for i, row in enumerate(self.fuse_layers):
-            out = x[0] if i == 0 else run(row[0], x[0])
+            out = x[0] if i == 0 else rows.run(row[0], x[0])
             weight = 2 if i == 0 or not self.fused else 1  # of what is in out
             for j in range(1, i + 1):
-                term = x[j] if j == i else run(row[j], x[j])
+                term = x[j] if j == i else rows.run(row[j], x[j])
                 out, weight = torch.add(term, out, alpha=weight), 1
             # from the lowest resolution up, so that sums are small and the enlarged is added once
             below = None
             for j in reversed(range(i + 1, len(x))):
-                term = run(row[j][1], run(row[j][0], x[j]))
-                below = term if below is None else enlarged_sum(term, below)
+                term = rows.run(row[j][1], rows.run(row[j][0], x[j]))
+                below = term if below is None else rows.enlarged_sum(term, below)
             if below is not None:
-                out, weight = enlarged_sum(out, below, weight), 1
+                out, weight = rows.enlarged_sum(out, below, weight), 1
             outs.append(F.relu(out if weight == 1 else weight * out, inplace=True))
             x[0] = outs[0]
         return outs
