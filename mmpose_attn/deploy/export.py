@@ -6,6 +6,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..models import DiteHRNet
+from . import channel_blocks
+from .dite_blocks import in_blocks
+
 OPSET = 17
 
 
@@ -15,6 +19,7 @@ def export_onnx(
     size: tuple[int, int] = (192, 256),
     batch: int = 1,
     in_channels: int = 3,
+    block: int | None = None,
 ) -> None:
     """Write a network as ONNX, its inference form where it has one (``fuse_for_inference``).
 
@@ -28,15 +33,27 @@ def export_onnx(
         size: (width, height) in pixels, as in MMPose's configs.
         batch: how many images.
         in_channels: of an image.
+        block: how many channels a block of onnxruntime's convolutions has on the computer for which
+            the file is, see :func:`channel_block`: a :class:`DiteHRNet`'s dynamic convolutions
+            are then written as onnxruntime's inner operators, which is faster. Of other networks
+            onnxruntime itself reorders all kernels, so that there it changes nothing.
 
     Raises:
         ImportError: if ``onnx`` is missing.
-        ValueError: if the network cannot take such images.
+        ValueError: if the network cannot take such images, or not with ``block``.
     """
     try:
         import onnx  # noqa: F401
     except ImportError as error:
         raise ImportError('export_onnx needs onnx: pip install "mmpose_attn[onnx]"') from error
+    first = next(network.parameters())
+    blocks = block is not None and isinstance(network, DiteHRNet)
+    if block is not None and block not in (4, 8, 16):
+        raise ValueError(f'block={block} is no size of onnxruntime\'s blocks: 4, 8 or 16')
+    if blocks and (batch != 1 or first.dtype != torch.float32):
+        raise ValueError(
+            f'block={block} is for one image and torch.float32, got batch={batch} and {first.dtype}'
+        )
     training = network.training
     try:
         network.eval()
@@ -44,7 +61,8 @@ def export_onnx(
         fused = fuse(record=False) if fuse else network
         if fuse:
             fused.fast = False  # onnxruntime is faster with (N, C, H, W)
-        first = next(fused.parameters())
+        if blocks:
+            fused = in_blocks(fused, block)
         image = torch.zeros(batch, in_channels, *size[::-1], dtype=first.dtype, device=first.device)
         with torch.no_grad(), warnings.catch_warnings():
             # The exporter by tracing takes a tenth of the other's time for the same graph. It warns
@@ -60,7 +78,10 @@ def export_onnx(
                 input_names=['image'],
                 output_names=[f'output{i}' for i in range(count)],
                 opset_version=OPSET,
+                custom_opsets={channel_blocks.DOMAIN: 1} if blocks else None,
                 dynamo=False,
             )
+        if blocks:
+            channel_blocks.guard(path, block)
     finally:
         network.train(training)

@@ -379,7 +379,8 @@ class FusedBlock(nn.Module):
         self.sites = block.sites
         self.contexts = Contexts(block.gcm, [conv.num_groups for conv in block.conv])
 
-    def forward(self, x: list[Tensor]) -> list[Tensor]:
+    def forward(self, x: list[Tensor], convolve: Callable | None = None) -> list[Tensor]:
+        """Args: convolve: instead of :meth:`convolve`."""
         kept, changed = zip(*(each.chunk(2, dim=1) for each in x))
         size = changed[-1].shape[2:]
         pooled = [
@@ -392,13 +393,16 @@ class FusedBlock(nn.Module):
         gates = gates.view(*((1, -1) if batch == 1 else (-1, batch)), *size)
         gates = gates.split(self.widths, dim=1 if batch == 1 else 0)
         changed = [each * spread(gate, each) for each, gate in zip(changed, gates)]
-        gates = self._gates([each.mean((2, 3)) for each in changed], ordered=True)
-        changed = [kernels(*args) for kernels, *args in zip(self.kernels, changed, gates)]
         outs = []
-        for i, each in enumerate(self.contexts(changed)):
+        for i, each in enumerate(self.contexts((convolve or self.convolve)(changed))):
             out = interleave(kept[i], self.sites['after_context'][i](each))
             outs.append(self.sites['block'][i](out))
         return outs
+
+    def convolve(self, x: list[Tensor]) -> list[Tensor]:
+        """The dynamic split convolutions, their channels not shuffled yet."""
+        gates = self._gates([each.mean((2, 3)) for each in x], ordered=True)
+        return [kernels(*args) for kernels, *args in zip(self.kernels, x, gates)]
 
     def rows(self, x: list[Tensor]) -> list[Tensor]:
         """The same of (H, W, N, C)."""

@@ -18,7 +18,7 @@ from mmpose_attn.engine.checkpoint import register_shape_check
 from ..layers import rows
 from ..layers.context_modeling import DenseContextModeling, GlobalContextModeling
 from ..layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg
-from .dite_fused import FusedBlock, exchange, fuse, record_graph
+from .dite_fused import exchange, fuse, record_graph
 from .plugin_sites import PluginHost, PluginSite
 
 
@@ -227,7 +227,7 @@ class DiteModule(LiteHRModule):
     @property
     def fused(self) -> bool:
         """Whether norms are folded, and branch 0's doubled terms into the ways down."""
-        return isinstance(self.layers[0], FusedBlock)
+        return not isinstance(self.layers[0], DiteBlock)
 
     def rows(self, x: list[Tensor]) -> list[Tensor]:
         """The same of (H, W, N, C)."""
@@ -416,12 +416,13 @@ class DiteHRNet(PluginHost, LiteHRNet):
         return tuple(x) if self.all_branches else (x[0],)
 
     def _can_be_short(self, x: Tensor) -> bool:
+        if not self.fast:
+            return False
         norm = self.stem.conv1.norm
         return (
-            self.fast
             # a norm of one or two images' means is little but signs, so that rounding decides what
             # training sees: there the authors' order of operations is kept
-            and (len(x) > 2 or not self.training)
+            (len(x) > 2 or not self.training)
             and x.device.type == 'cpu'
             and x.dtype in (torch.float32, torch.float64)
             and not torch.is_autocast_enabled(x.device.type)
