@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .codecs import HigherHRNetCodec, group_by_tags
-from .deploy import export_onnx
+from .deploy import channel_block, export_onnx, onnx_session
 from .models import (
     AttnHRNet,
     BatchedAssociativeEmbeddingLoss,
@@ -79,20 +79,28 @@ class Row:
 
 
 def interleave(
-    theirs: Callable[[], Any], ours: Callable[[], Any], repeat: int, device: str = 'cpu'
+    theirs: Callable[[], Any],
+    ours: Callable[[], Any],
+    repeat: int,
+    device: str = 'cpu',
+    calls: int = 1,
 ) -> tuple[list[float], list[float]]:
     """Milliseconds of ``repeat`` calls of each, after one of each that does not count.
 
     They take turns, and turns in going first: the second of a pair finds the caches as the first
-    left them.
+    left them. A turn may be of several ``calls``, whose median counts: for different libraries,
+    of which one's threads still wait on the cores when the other begins.
     """
 
     def milliseconds(call: Callable[[], Any]) -> float:
-        wait()
-        start = perf_counter()
-        call()
-        wait()
-        return 1e3 * (perf_counter() - start)
+        times = []
+        for _ in range(calls):
+            wait()
+            start = perf_counter()
+            call()
+            wait()
+            times.append(1e3 * (perf_counter() - start))
+        return statistics.median(times)
 
     wait = torch.cuda.synchronize if device.startswith('cuda') else lambda: None
     milliseconds(theirs), milliseconds(ours)
@@ -426,18 +434,23 @@ def _stored(step: Callable[[], Any]) -> float:
     return sum(sizes.values()) / 1e6
 
 
-def _in_onnxruntime(network: torch.nn.Module, size: tuple[int, int]) -> Callable:
+def _in_onnxruntime(network: torch.nn.Module, size: tuple[int, int], tuned: bool) -> Callable:
     """A network, exported, as a function of a tensor."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    # between its turns it leaves the cores to PyTorch
-    options.add_session_config_entry('session.force_spinning_stop', '1')
+    threads = torch.get_num_threads()
     with TemporaryDirectory() as folder:
         path = os.path.join(folder, 'network.onnx')
-        export_onnx(network, path, size)
-        session = onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+        export_onnx(network, path, size, block=channel_block() if tuned else None)
+        if tuned:
+            session = onnx_session(path, threads)
+        else:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            # between its turns it leaves the cores to PyTorch
+            options.add_session_config_entry('session.force_spinning_stop', '1')
+            cpu = ['CPUExecutionProvider']
+            session = onnxruntime.InferenceSession(path, options, providers=cpu)
 
     def run(image: Tensor) -> list[Tensor]:
         outputs = session.run(None, {'image': image.cpu().numpy()})
@@ -485,7 +498,8 @@ def _dite_rows(
         'fused': short.fuse_for_inference(),
     }
     if importlib.util.find_spec('onnxruntime') and importlib.util.find_spec('onnx'):
-        networks['exported, onnxruntime'] = _in_onnxruntime(short, size)
+        networks['exported, onnxruntime'] = _in_onnxruntime(short, size, tuned=False)
+        networks['exported for this CPU, onnx_session'] = _in_onnxruntime(short, size, tuned=True)
 
     @torch.no_grad()
     def run(network: Callable[[Tensor], Sequence[Tensor]]) -> Tensor:
@@ -501,7 +515,8 @@ def _dite_rows(
         theirs, ours = error(plain), error(network)
         if ours > max(1e-5, 3 * theirs):
             raise RuntimeError(f'the {kind} is {ours:.2g} off, the plain one {theirs:.2g}')
-        pair = interleave(lambda: run(plain), lambda: run(network), repeat, device)  # noqa: B023
+        calls = 16 if 'onnx' in kind else 1
+        pair = interleave(lambda: run(plain), lambda: run(network), repeat, device, calls)  # noqa: B023
         yield Row(
             f'{name}, one image: {kind}',
             *pair,

@@ -14,7 +14,10 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
+from .extra import require
+
 DOMAIN = 'com.microsoft.nchwc'
+BLOCKS = (4, 8, 16)
 
 
 def padded(channels: int, block: int) -> int:
@@ -64,7 +67,7 @@ class _ReorderOutput(Function):
 class _Conv(Function):
     @staticmethod
     def forward(ctx, x, kernels, bias, stride, groups, relu, block):
-        outs, ins, k, _ = kernels.shape
+        ins, k = kernels.shape[1:3]
         kernels = kernels.reshape(-1, ins * k * k, block).transpose(1, 2).reshape(kernels.shape)
         out = F.conv2d(x, kernels, bias, stride, k // 2, 1, groups)
         return out.relu() if relu else out
@@ -140,17 +143,19 @@ def mean(x: Tensor) -> Tensor:
 
 
 @functools.cache
-def channel_block() -> int:
+def channel_block() -> int | None:
     """How many channels onnxruntime's blocks have on this computer: 16 with AVX-512, 8 with AVX.
+
+    Returns:
+        None where it has no such operators
 
     Raises:
         ImportError: if ``onnx`` or ``onnxruntime`` is missing.
     """
-    import onnxruntime
-    from onnx import TensorProto, helper
-
+    onnx, onnxruntime = require('channel_block', 'onnx', 'onnxruntime')
+    helper = onnx.helper
     nodes, constants = _order()
-    order = helper.make_tensor_value_info('order', TensorProto.FLOAT, [len(PROBE)])
+    order = helper.make_tensor_value_info('order', onnx.TensorProto.FLOAT, [len(PROBE)])
     model = helper.make_model(
         helper.make_graph(nodes, 'order', [], [order], constants),
         opset_imports=[helper.make_opsetid('', 17), helper.make_opsetid(DOMAIN, 1)],
@@ -159,7 +164,8 @@ def channel_block() -> int:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=['CPUExecutionProvider']
     )
-    return session.run(None, {})[0].tolist().index(1)
+    block = session.run(None, {})[0].tolist().index(1)
+    return block if block in BLOCKS else None
 
 
 # 16 channels of two pixels each: in blocks, the second value comes after as many as one has
@@ -182,7 +188,7 @@ def guard(path: str | Path, block: int) -> None:
     """Make a file fail where blocks are of another size, and not compute something else.
 
     Args:
-        path: of a file that has a convolution of blocks.
+        path: of a file; one without convolutions of blocks stays as it is.
         block: channels of one.
     """
     import onnx
@@ -199,7 +205,10 @@ def guard(path: str | Path, block: int) -> None:
         helper.make_node('Gather', ['zero', 'index'], ['nothing'], name=name),
     ]
     model = onnx.load(str(path))
-    conv = next(node for node in model.graph.node if (node.domain, node.op_type) == (DOMAIN, 'Conv'))
+    convs = [n for n in model.graph.node if (n.domain, n.op_type) == (DOMAIN, 'Conv')]
+    if not convs:
+        return
+    conv = convs[0]
     nodes.append(helper.make_node('Add', [conv.input[2], 'nothing'], ['guarded_bias']))
     conv.input[2] = 'guarded_bias'
     model.graph.initializer.extend(constants)

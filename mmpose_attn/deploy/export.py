@@ -9,6 +9,7 @@ from torch import nn
 from ..models import DiteHRNet
 from . import channel_blocks
 from .dite_blocks import in_blocks
+from .extra import require
 
 OPSET = 17
 
@@ -42,14 +43,11 @@ def export_onnx(
         ImportError: if ``onnx`` is missing.
         ValueError: if the network cannot take such images, or not with ``block``.
     """
-    try:
-        import onnx  # noqa: F401
-    except ImportError as error:
-        raise ImportError('export_onnx needs onnx: pip install "mmpose_attn[onnx]"') from error
+    require('export_onnx', 'onnx')
     first = next(network.parameters())
     blocks = block is not None and isinstance(network, DiteHRNet)
-    if block is not None and block not in (4, 8, 16):
-        raise ValueError(f'block={block} is no size of onnxruntime\'s blocks: 4, 8 or 16')
+    if block not in (None, *channel_blocks.BLOCKS):
+        raise ValueError(f"block={block} is no size of onnxruntime's blocks: 4, 8 or 16")
     if blocks and (batch != 1 or first.dtype != torch.float32):
         raise ValueError(
             f'block={block} is for one image and torch.float32, got batch={batch} and {first.dtype}'

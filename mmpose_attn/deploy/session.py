@@ -5,6 +5,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from .extra import require
+
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
@@ -28,13 +30,7 @@ def onnx_session(path: str | Path, threads: int | None = None) -> 'onnxruntime.I
         FileNotFoundError: if there is no such file.
         ImportError: if ``onnx`` or ``onnxruntime`` is missing.
     """
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(
-            'onnx_session needs onnx and onnxruntime: pip install "mmpose_attn[onnx]"'
-        ) from error
+    onnx, onnxruntime = require('onnx_session', 'onnx', 'onnxruntime')
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no ONNX file {path}')
 
