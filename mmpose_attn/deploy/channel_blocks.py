@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from .extra import require
 
 DOMAIN = 'com.microsoft.nchwc'
-BLOCKS = (4, 8, 16)
+BLOCKS = (8, 16)
 
 
 def padded(channels: int, block: int) -> int:
@@ -68,6 +68,8 @@ class _Conv(Function):
     @staticmethod
     def forward(ctx, x, kernels, bias, stride, groups, relu, block):
         ins, k = kernels.shape[1:3]
+        if (groups != 1 and ins != 1) or (groups == 1 and ins >= block):
+            raise ValueError(f'onnxruntime has no kernels {tuple(kernels.shape)} in these blocks')
         kernels = kernels.reshape(-1, ins * k * k, block).transpose(1, 2).reshape(kernels.shape)
         out = F.conv2d(x, kernels, bias, stride, k // 2, 1, groups)
         return out.relu() if relu else out
@@ -123,7 +125,7 @@ def conv(
     """A convolution padded to keep the size.
 
     Args:
-        x: (N, C, H, W), in blocks if it is depthwise, as it is if C is less than a block.
+        x: (N, C, H, W), in blocks if it is depthwise; otherwise not, and C less than a block.
         kernels: (O, I, k, k), their memory as of :func:`in_memory`; O is padded.
         bias: (O,).
         block: channels of one.
@@ -144,10 +146,10 @@ def mean(x: Tensor) -> Tensor:
 
 @functools.cache
 def channel_block() -> int | None:
-    """How many channels onnxruntime's blocks have on this computer: 16 with AVX-512, 8 with AVX.
+    """How many channels onnxruntime's blocks have on this computer.
 
     Returns:
-        None where it has no such operators
+        16 with AVX-512, 8 on other x86-64, None where onnxruntime has no such operators
 
     Raises:
         ImportError: if ``onnx`` or ``onnxruntime`` is missing.
@@ -161,11 +163,14 @@ def channel_block() -> int | None:
         opset_imports=[helper.make_opsetid('', 17), helper.make_opsetid(DOMAIN, 1)],
         ir_version=8,
     )
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=['CPUExecutionProvider']
-    )
-    block = session.run(None, {})[0].tolist().index(1)
-    return block if block in BLOCKS else None
+    missing = onnxruntime.capi.onnxruntime_pybind11_state
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), providers=['CPUExecutionProvider']
+        )
+    except (missing.Fail, missing.NotImplemented):
+        return None
+    return session.run(None, {})[0].tolist().index(1)
 
 
 # 16 channels of two pixels each: in blocks, the second value comes after as many as one has
@@ -194,6 +199,10 @@ def guard(path: str | Path, block: int) -> None:
     import onnx
     from onnx import helper, numpy_helper
 
+    model = onnx.load(str(path))
+    convs = [n for n in model.graph.node if (n.domain, n.op_type) == (DOMAIN, 'Conv')]
+    if not convs:
+        return
     name = f'this_file_is_for_CPUs_whose_channel_blocks_are_of_{block}'
     nodes, constants = _order()
     values = {'place': np.array(block), 'one': np.float32(1), 'zero': np.zeros(1, np.float32)}
@@ -204,10 +213,6 @@ def guard(path: str | Path, block: int) -> None:
         helper.make_node('Cast', ['difference'], ['index'], to=onnx.TensorProto.INT64),
         helper.make_node('Gather', ['zero', 'index'], ['nothing'], name=name),
     ]
-    model = onnx.load(str(path))
-    convs = [n for n in model.graph.node if (n.domain, n.op_type) == (DOMAIN, 'Conv')]
-    if not convs:
-        return
     conv = convs[0]
     nodes.append(helper.make_node('Add', [conv.input[2], 'nothing'], ['guarded_bias']))
     conv.input[2] = 'guarded_bias'

@@ -3,8 +3,6 @@
 For one image at a time, whose kernels are those of a single convolution.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -102,7 +100,7 @@ class BlockedHead(nn.Module):
         outs, ins = point.shape[:2]
         self.shape, self.point_gates = (outs + ones, ins), point.gates
         self.register_buffer('table', F.pad(point.table, (0, ones * ins)))
-        self.register_buffer('shift', F.pad(point.shift, (0, ones * 1), value=1)[:, None])
+        self.register_buffer('shift', F.pad(point.shift, (0, int(ones)), value=1)[:, None])
 
     def forward(self, x: Tensor) -> Tensor:
         """(1, 3, H, W) -> (1, C, H / 2 or H / 4, ...)"""
@@ -131,9 +129,9 @@ class BlockedTail(nn.Module):
 
     def __init__(self, point: Kernels, depthwise: Kernels, block: int) -> None:
         super().__init__()
-        self.point, self.depthwise, self.block = copy.deepcopy(point.gates), depthwise.gates, block
+        self.point, self.depthwise, self.block = point.gates, depthwise.gates, block
         first = self.point.first
-        first.weight = nn.Parameter(F.pad(first.weight, (0, 1)))
+        first.weight = nn.Parameter(F.pad(first.weight, (0, 1)), requires_grad=False)
         outs, ins = point.shape[:2]
         # (gates, blocks, ins, channels of one), as kernels lie in memory
         table = point.table.view(-1, outs, ins).transpose(1, 2)
@@ -183,10 +181,10 @@ class BlockedStem(nn.Module):
 
     @staticmethod
     def suits(stem: FusedStem, block: int) -> bool:
-        """Whether the stem's halves are whole blocks."""
+        """Whether the stem's halves are whole blocks, what is not in blocks less than one."""
         first, outs = stem.conv1.conv, len(stem.branch2[-1].shift)
         return (
-            first.in_channels < block
+            max(first.in_channels, stem.branch2[3].shape[1] + 1) < block
             and first.out_channels % (2 * block) == 0
             and outs % block == 0
         )
@@ -206,6 +204,7 @@ def in_blocks(network: nn.Module, block: int) -> nn.Module:
         network: of ``fuse_for_inference(record=False)``.
         block: channels of one, see :func:`.channel_blocks.channel_block`.
     """
+    network.fast = False
     if BlockedStem.suits(network.stem, block):
         network.stem = BlockedStem(network.stem, block)
     for stage in range(network.num_stages):

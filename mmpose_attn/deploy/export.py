@@ -36,8 +36,11 @@ def export_onnx(
         in_channels: of an image.
         block: how many channels a block of onnxruntime's convolutions has on the computer for which
             the file is, see :func:`channel_block`: a :class:`DiteHRNet`'s dynamic convolutions
-            are then written as onnxruntime's inner operators, which is faster. Of other networks
-            onnxruntime itself reorders all kernels, so that there it changes nothing.
+            are then written as onnxruntime's inner operators, which is faster. Of networks
+            without dynamic convolutions onnxruntime itself reorders all kernels, so that there it
+            changes nothing.
+
+    onnxruntime has no convolutions of float64.
 
     Raises:
         ImportError: if ``onnx`` is missing.
@@ -47,12 +50,14 @@ def export_onnx(
     first = next(network.parameters())
     blocks = block is not None and isinstance(network, DiteHRNet)
     if block not in (None, *channel_blocks.BLOCKS):
-        raise ValueError(f"block={block} is no size of onnxruntime's blocks: 4, 8 or 16")
+        raise ValueError(f"block={block} is no size of onnxruntime's blocks: 8 or 16")
+    if block is not None and not blocks and any(type(m) is DiteHRNet for m in network.modules()):
+        raise ValueError(f'block={block} is for a DiteHRNet itself: pass the backbone alone')
     if blocks and (batch != 1 or first.dtype != torch.float32):
         raise ValueError(
             f'block={block} is for one image and torch.float32, got batch={batch} and {first.dtype}'
         )
-    training = network.training
+    training, part = network.training, Path(f'{path}.part')
     try:
         network.eval()
         fuse = getattr(network, 'fuse_for_inference', None)
@@ -72,7 +77,7 @@ def export_onnx(
             torch.onnx.export(
                 fused,
                 (image,),
-                str(path),
+                str(part),
                 input_names=['image'],
                 output_names=[f'output{i}' for i in range(count)],
                 opset_version=OPSET,
@@ -80,6 +85,8 @@ def export_onnx(
                 dynamo=False,
             )
         if blocks:
-            channel_blocks.guard(path, block)
+            channel_blocks.guard(part, block)
+        part.replace(path)
     finally:
+        part.unlink(missing_ok=True)
         network.train(training)

@@ -1,5 +1,6 @@
 """ONNX files in onnxruntime, set up for networks of many small operations on a CPU."""
 
+import heapq
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,16 +22,20 @@ def onnx_session(path: str | Path, threads: int | None = None) -> 'onnxruntime.I
 
     Args:
         path: of an ONNX file, such as :func:`export_onnx` writes.
-        threads: onnxruntime's own choice by default.
+        threads: how many; onnxruntime's own choice by default.
 
     Returns:
-        a session: ``session.run(None, {'image': array})`` is a list of the outputs' arrays
+        a session: ``session.run(None, {'image': array})`` is a list of the outputs' arrays. A file
+        for CPUs of another kind fails when it is run.
 
     Raises:
         FileNotFoundError: if there is no such file.
+        ValueError: if ``threads`` is not a positive number.
         ImportError: if ``onnx`` or ``onnxruntime`` is missing.
     """
     onnx, onnxruntime = require('onnx_session', 'onnx', 'onnxruntime')
+    if threads is not None and not (isinstance(threads, int) and threads > 0):
+        raise ValueError(f'threads must be a positive number or None, got {threads!r}')
     if not Path(path).is_file():
         raise FileNotFoundError(f'there is no ONNX file {path}')
 
@@ -69,14 +74,13 @@ def in_cache_order(nodes: Iterable['onnx.NodeProto']) -> Sequence['onnx.NodeProt
         for each in need:
             users[each].append(index)
     missing = [len(need) for need in needs]
-    ready, place = [index for index, count in enumerate(missing) if not count], {}
+    # first of all whose oldest input is the latest; of several the first in the file
+    ready, place = [(1, index) for index, count in enumerate(missing) if not count], {}
     while ready:
-        # whose oldest input is the latest; of several the first in the file
-        index = max(ready, key=lambda i: (min((place[j] for j in needs[i]), default=-1), -i))
-        ready.remove(index)
+        _, index = heapq.heappop(ready)
         place[index] = len(place)
         for user in users[index]:
             missing[user] -= 1
             if not missing[user]:
-                ready.append(user)
+                heapq.heappush(ready, (-min(place[each] for each in needs[user]), user))
     return [nodes[index] for index in place]

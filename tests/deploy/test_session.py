@@ -55,6 +55,9 @@ def test_session_computes_the_same(tmp_path):
 def test_errors(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match='no ONNX file .*missing'):
         onnx_session(tmp_path / 'missing.onnx')
+    for threads in (0, -1, '2'):
+        with pytest.raises(ValueError, match='threads must be a positive number'):
+            onnx_session(tmp_path / 'missing.onnx', threads)
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     with pytest.raises(ImportError, match=r'mmpose_attn\[onnx\]'):
         onnx_session(tmp_path / 'missing.onnx')

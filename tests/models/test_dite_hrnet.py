@@ -176,6 +176,18 @@ def test_fused(batch, pooling):
         assert torch.equal(x, image(batch))
 
 
+@pytest.mark.parametrize('with_fuse', [(False, True, True), (True, False, True)])
+def test_fused_without_an_exchange(with_fuse):
+    extra = dite_extra(8, (1, 1, 1), 8, blocks=1)
+    extra['stages_spec']['with_fuse'] = with_fuse
+    net = randomize(DiteHRNet(extra, norm_cfg=dict(type='SyncBN'))).double().eval()
+    with torch.no_grad():
+        fused = net.fuse_for_inference(record=False)
+        for fast in (True, False):
+            fused.fast = fast
+            assert relative(fused(image())[0], net(image())[0]) < 1e-10
+
+
 @pytest.mark.parametrize('kwargs', [{}, dict(pooling='spatial', all_branches=True)], ids=str)
 def test_recorded(kwargs):
     net = small(**kwargs).eval()

@@ -13,6 +13,7 @@ import torch
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..layers import rows
@@ -32,7 +33,7 @@ def fold_norms(module: nn.Module) -> nn.Module:
         pairs = [('conv1', 'bn')]
     for first, second in pairs:
         conv, norm = module._modules[first], module._modules[second]
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm):
             module._modules[first] = fuse_conv_bn_eval(conv, norm)
             module._modules[second] = nn.Identity()
     for child in module.children():
@@ -240,7 +241,9 @@ def enlarge(x: Tensor, like: Tensor) -> Tensor:
 
 
 def times(x: Tensor, factor: float) -> Tensor:
-    """A product as a convolution, to whose result onnxruntime adds others in the same pass."""
+    """A product; for onnxruntime as a convolution, to whose result it adds in the same pass."""
+    if not torch.onnx.is_in_onnx_export():
+        return x if factor == 1 else factor * x
     kernels = torch.full((x.shape[1], 1, 1, 1), factor, dtype=x.dtype, device=x.device)
     return F.conv2d(x, kernels, groups=x.shape[1])
 
@@ -271,10 +274,12 @@ def pool_to_rows(x: Tensor, mask: Tensor, size: tuple[int, int], pooling: str) -
     places = batch * size[0] * size[1]
     weights = logits.softmax(2).view(places, -1)
     count = weights.shape[1]
-    if count > 4 or places <= 256:
+    if torch.onnx.is_in_onnx_export() and (count > 4 or places <= 256):
         # onnxruntime multiplies many small matrices faster as a convolution's groups
         x = x.reshape(1, places, channels, count)
         return F.conv2d(x, weights.view(places, 1, 1, count), groups=places).view(places, channels)
+    if count > 4:
+        return (x.reshape(places, channels, -1) @ weights[:, :, None]).view(places, -1)
     # of still smaller ones, two large products of zeros and ones are faster
     one = torch.eye(count, dtype=x.dtype, device=x.device)
     many = torch.eye(channels, dtype=x.dtype, device=x.device)
@@ -380,7 +385,7 @@ class FusedBlock(nn.Module):
         self.contexts = Contexts(block.gcm, [conv.num_groups for conv in block.conv])
 
     def forward(self, x: list[Tensor], convolve: Callable | None = None) -> list[Tensor]:
-        """Args: convolve: instead of :meth:`convolve`."""
+        """(N, C, H, W) of every branch -> the same; ``convolve`` takes :meth:`convolve`'s place."""
         kept, changed = zip(*(each.chunk(2, dim=1) for each in x))
         size = changed[-1].shape[2:]
         pooled = [
@@ -439,7 +444,7 @@ def fuse(network: nn.Module) -> nn.Module:
         for stage in range(network.num_stages):
             for module in getattr(network, f'stage{stage}'):
                 module.layers = nn.Sequential(*map(FusedBlock, module.layers))
-                for row in (module.fuse_layers or ())[1:]:
+                for row in module.fuse_layers[1:] if module.with_fuse else ():
                     *_, last = (m for m in row[0].modules() if isinstance(m, nn.Conv2d))
                     last.weight.mul_(2)
                     last.bias.mul_(2)
