@@ -51,7 +51,11 @@ def export_onnx(
     blocks = block is not None and isinstance(network, DiteHRNet)
     if block not in (None, *channel_blocks.BLOCKS):
         raise ValueError(f"block={block} is no size of onnxruntime's blocks: 8 or 16")
-    if block is not None and not blocks and any(type(m) is DiteHRNet for m in network.modules()):
+    if (
+        block is not None
+        and not blocks
+        and any(isinstance(module, DiteHRNet) for module in network.modules())
+    ):
         raise ValueError(f'block={block} is for a DiteHRNet itself: pass the backbone alone')
     if blocks and (batch != 1 or first.dtype != torch.float32):
         raise ValueError(
