@@ -498,8 +498,8 @@ def _dite_rows(
         'fused': short.fuse_for_inference(),
     }
     if importlib.util.find_spec('onnxruntime') and importlib.util.find_spec('onnx'):
-        networks['exported, onnxruntime'] = _in_onnxruntime(short, size, tuned=False)
-        networks['exported for this CPU, onnx_session'] = _in_onnxruntime(short, size, tuned=True)
+        networks['onnxruntime'] = _in_onnxruntime(short, size, tuned=False)
+        networks['onnx_session'] = _in_onnxruntime(short, size, tuned=True)
 
     @torch.no_grad()
     def run(network: Callable[[Tensor], Sequence[Tensor]]) -> Tensor:
