@@ -1,4 +1,4 @@
-"""Pictures and videos that lie, and mutations of good ones: for tests and fuzzing of what reads files.
+"""Pictures and videos that lie, and mutations of good ones, for tests and fuzzing.
 
 Everything is generated; a seed gives the same bytes again.
 """

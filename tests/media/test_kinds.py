@@ -134,7 +134,9 @@ def test_media_does_not_import_the_package():
         'm = sys.modules["media"] = u.module_from_spec(s); s.loader.exec_module(m); '
         'import media.worker_main; print({"torch", "mmengine", "mmpose_attn"} & set(sys.modules))'
     )
-    done = subprocess.run([sys.executable, '-c', code, media.__file__], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, '-c', code, media.__file__], capture_output=True, text=True
+    )
     assert done.stdout.strip() == 'set()', done.stderr
 
 

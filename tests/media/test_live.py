@@ -1,5 +1,6 @@
 """Streams by address, from servers on the loopback address."""
 
+import itertools
 import os
 import re
 import socket
@@ -100,7 +101,7 @@ def test_http_is_read_and_reached_again(server, path):
     assert [frame.index for frame in frames] == list(range(len(frames)))
     times = [frame.time for frame in frames]
     assert times[0] == 0 and times[1] == pytest.approx(0.04)
-    assert all(a <= b for a, b in zip(times, times[1:]))
+    assert all(a <= b for a, b in itertools.pairwise(times))
 
 
 def test_a_file_behind_an_address_ends(server):
@@ -198,7 +199,8 @@ class Rtsp(threading.Thread):
                 self.serve(connection)
 
     def serve(self, connection):
-        sdp = 'v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=a\r\nt=0 0\r\nm=video 0 RTP/AVP 33\r\na=control:1\r\n'
+        sdp = 'v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=a\r\nt=0 0\r\n'
+        sdp += 'm=video 0 RTP/AVP 33\r\na=control:1\r\n'
         headers = {
             'OPTIONS': 'Public: OPTIONS, DESCRIBE, SETUP, PLAY\r\n',
             'DESCRIBE': f'Content-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n',

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -55,7 +56,9 @@ def test_what_is_wrong_is_said(tmp_path):
 @pytest.fixture
 def playing(tmp_path):
     """A video of which one frame is there and the next ones wait."""
-    isolated = IsolatedMedia(write_video(tmp_path / 'a.avi', 200, (640, 480)), bounds=Bounds(wait=2))
+    isolated = IsolatedMedia(
+        write_video(tmp_path / 'a.avi', 200, (640, 480)), bounds=Bounds(wait=2)
+    )
     frames = isolated.frames()
     assert next(frames).error is None
     yield isolated, frames
@@ -63,22 +66,18 @@ def playing(tmp_path):
 
 
 @linux
-def test_nothing_is_inherited(playing, monkeypatch):
-    pid = playing[0]._process.pid
-    names = {
-        line.split(b'=')[0]
-        for line in open(f'/proc/{pid}/environ', 'rb').read().split(b'\0')
-        if line
-    }
+def test_nothing_is_inherited(playing):
+    pid = Path(f'/proc/{playing[0]._process.pid}')
+    names = {line.split(b'=')[0] for line in (pid / 'environ').read_bytes().split(b'\0') if line}
     assert names == {b'OPENBLAS_NUM_THREADS', b'OMP_NUM_THREADS', b'LC_ALL'}
-    assert os.readlink(f'/proc/{pid}/cwd') == '/'
-    files = {os.readlink(f'/proc/{pid}/fd/{fd}') for fd in os.listdir(f'/proc/{pid}/fd')}
+    assert os.readlink(pid / 'cwd') == '/'
+    files = {os.readlink(fd) for fd in (pid / 'fd').iterdir()}
     others = {name for name in files if not name.startswith(('pipe:', '/dev/null'))}
     assert {os.path.basename(name) for name in others} <= {'a.avi'}
-    limits = open(f'/proc/{pid}/limits').read()
+    limits = (pid / 'limits').read_text()
     assert 'Max file size             0                    0' in limits
-    assert 'NoNewPrivs:\t1' in open(f'/proc/{pid}/status').read()
-    maps = open(f'/proc/{pid}/maps').read()
+    assert 'NoNewPrivs:\t1' in (pid / 'status').read_text()
+    maps = (pid / 'maps').read_text()
     assert 'torch' not in maps
 
 
@@ -155,7 +154,9 @@ def test_messages_are_pixels_or_nothing():
     limits = media.Limits(pixels=100)
     sent = []
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    wire.send(lambda data: sent.append(bytes(data)), wire.Message(wire.SHOT, 'a\x1b[2Jb', image, 2.5))
+    wire.send(
+        lambda data: sent.append(bytes(data)), wire.Message(wire.SHOT, 'a\x1b[2Jb', image, 2.5)
+    )
     message = wire.receive(fill_with(b''.join(sent)), limits)
     assert np.array_equal(message.image, image) and message.first == 2.5
     assert message.text == 'a?[2Jb'
