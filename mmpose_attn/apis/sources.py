@@ -231,16 +231,16 @@ def _file_shots(path: str, limits: Limits) -> Iterator[Shot]:
     try:
         media = open_media(path, limits)
     except UnknownKind as error:
-        yield Shot(None, None, f'the file cannot be decoded: {error.reason}')
+        yield Shot(None, None, error.reason)
         return
     except MediaError as error:
-        yield Shot(None, None, f'the file {error}')
+        yield Shot(None, None, f'it {error}')
         return
     except FileNotFoundError:
-        yield Shot(None, None, 'the file is not found: it was there before')
+        yield Shot(None, None, 'the file is not found, which was there before')
         return
     except OSError as error:
-        yield Shot(None, None, f'the file cannot be read: {error.strerror or error}')
+        yield Shot(None, None, f'it cannot be read: {error.strerror or error}')
         return
     with closing(media):
         yield from media.frames()
