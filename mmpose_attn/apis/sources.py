@@ -297,7 +297,7 @@ def _live(address: str, limits: Limits) -> Source:
     try:
         stream = LiveStream(address, limits)
     except MediaError as error:
-        raise ValueError(f'{shown(address)} {error}') from None
+        raise ValueError(f'input {shown(address)} {error}') from None
     return Source(stream.name, 'stream', stream, None, stream.count, stream.fps, stream.live)
 
 
