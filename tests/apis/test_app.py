@@ -304,8 +304,10 @@ def test_a_video_in_the_browser(tab, tmp_path):
     choose(tab, '#detector', WHOLE_IMAGE)
     run(tab)
     assert 'somebody is in 12 of 12 frames' in message(tab, 'clip.avi')
-    tab.wait_for_function('document.querySelector("video")?.readyState >= 2')
-    shape = tab.evaluate('(v => [v.videoWidth, v.videoHeight])(document.querySelector("video"))')
+    video = tab.locator('video').first
+    # not wait_for_function, whose text the page's policy does not let be evaluated
+    video.evaluate('v => v.readyState >= 2 || new Promise(done => v.onloadeddata = () => done())')
+    shape = video.evaluate('v => [v.videoWidth, v.videoHeight]')
     assert min(shape) >= 320
 
 
