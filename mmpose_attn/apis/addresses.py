@@ -25,7 +25,10 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         raise OSError(f'host {host!r} is no address of this machine: {error}') from error
     both = family == socket.AF_INET6 and address[0] == '::' and socket.has_dualstack_ipv6()
-    return socket.create_server(address, family=family, dualstack_ipv6=both)
+    listening = socket.create_server(address, family=family, dualstack_ipv6=both)
+    # or every short answer would wait for 40 ms
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def is_loopback(address: str) -> bool:

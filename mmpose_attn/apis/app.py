@@ -85,6 +85,7 @@ def serve(
                 names={*names, host_name(url.split('/')[2])},
                 folder=service.folder,
                 uploads=Uploads(service.folder, service.make_room),
+                functions=page.fns,
                 jobs=partial(jobs, page),
                 access=access,
             )

@@ -64,6 +64,7 @@ class Guard:
         names: of hosts, without ports, beside the loopback ones.
         folder: that files are served from and taken from.
         uploads: takes files.
+        functions: numbers of those that may be called.
         jobs: how many an address has, waiting or at work.
         most_jobs: of an address.
         access: asks who somebody is; None lets in everybody.
@@ -76,6 +77,7 @@ class Guard:
         names: Collection[str],
         folder: Path,
         uploads: Uploads,
+        functions: Collection[int],
         jobs: Callable[[str], int],
         most_jobs: int = 4,
         access: Access | None = None,
@@ -83,7 +85,7 @@ class Guard:
         self.app, self.access, self.uploads = app, access, uploads
         self.names = {*LOOPBACK_NAMES, *names}
         self.folder = folder.resolve()
-        self.jobs, self.most_jobs = jobs, most_jobs
+        self.functions, self.jobs, self.most_jobs = functions, jobs, most_jobs
         self._calls = AtOnce(each=8, all=64)
         self._joining = asyncio.Lock()
 
@@ -165,6 +167,8 @@ class Guard:
                 asked = json.loads(body, parse_constant=_refuse)
                 if not _SESSION.fullmatch(asked.get('session_hash', '')):
                     return _detail(400, 'session_hash is up to 64 letters and digits.')
+                if type(asked.get('fn_index')) is not int or asked['fn_index'] not in self.functions:
+                    return _detail(404, 'There is no such function.')
                 if not all(map(self._is_inside, _paths(asked))):
                     return _detail(403, 'Files are dropped on the page first.')
                 # what has been looked at, and not what another reader may see in it
