@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from .addresses import host_name, is_loopback, link, listen
+from .addresses import host_name, is_loopback, is_wildcard, link, listen
 from .service import PoseService
 from .sources import find_sources
 
@@ -67,7 +67,7 @@ def serve(
         models = _pairs(config, checkpoint, 'a config')
         detectors = _pairs(detector, detector_checkpoint, 'a detector')
         found = [] if examples is None else find_sources(examples)
-        names = _names(allowed_host)
+        names = _names([*allowed_host, host])
         _check_password(password, no_auth)
         with listen(host, port) as listening:  # before networks are loaded
             address, port = listening.getsockname()[:2]
@@ -82,16 +82,19 @@ def serve(
                 url += f'?token={token}'
             app = Guard(
                 web_app(page),
-                names={*names, host_name(url.split('/')[2])},
+                names=names,
                 folder=service.folder,
                 uploads=Uploads(service.folder, service.make_room),
                 functions=page.fns,
                 jobs=partial(jobs, page),
                 access=access,
             )
+            told = f'{url} shows the page; Ctrl-C ends it'
+            if is_wildcard(address):
+                told += '. On other machines, the address of this one stands in its place'
             server = make_server(
                 app,
-                begun=lambda: print(f'{url} shows the page; Ctrl-C ends it', flush=True),
+                begun=partial(print, told, flush=True),
                 ends=partial(page.close, verbose=False),
             )
             signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -99,13 +102,11 @@ def serve(
                 server.run(sockets=[listening])
 
 
-def _names(allowed: Sequence[str]) -> list[str]:
-    names = [host_name(f'[{name}]' if name.count(':') > 1 else name) for name in allowed]
-    for name, given in zip(names, allowed):
+def _names(given: Sequence[str]) -> list[str]:
+    names = [host_name(f'[{name}]' if name.count(':') > 1 else name) for name in given]
+    for name, text in zip(names, given):
         if name is None:
-            raise ValueError(
-                f"allowed_host is a name or address like 'pose.example.org', got {given!r}"
-            )
+            raise ValueError(f"a name of a host is one like 'pose.example.org', got {text!r}")
     return names
 
 

@@ -167,7 +167,10 @@ class Guard:
                 asked = json.loads(body, parse_constant=_refuse)
                 if not _SESSION.fullmatch(asked.get('session_hash', '')):
                     return _detail(400, 'session_hash is up to 64 letters and digits.')
-                if type(asked.get('fn_index')) is not int or asked['fn_index'] not in self.functions:
+                if (
+                    type(asked.get('fn_index')) is not int
+                    or asked['fn_index'] not in self.functions
+                ):
                     return _detail(404, 'There is no such function.')
                 if not all(map(self._is_inside, _paths(asked))):
                     return _detail(403, 'Files are dropped on the page first.')

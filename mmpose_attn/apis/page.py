@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from .addresses import visitor
 from .service import Outcome, PoseService, failure, first_frame, shrunk
+from .uploads import MOST_BYTES
 
 _WAITING = 20  # jobs; who comes then is told so
 _VISITORS = 1000  # whose jobs can be stopped
@@ -44,6 +45,7 @@ def web_app(page: gr.Blocks) -> ASGIApp:
         enable_monitoring=False,
         run_history=False,
         show_error=False,
+        max_file_size=MOST_BYTES,  # the browser says so at once
         footer_links=[],
         theme=gr.themes.Default(**fonts),
         css=_STYLE,
@@ -127,14 +129,17 @@ def build_page(service: PoseService, examples: Sequence[Path] = ()) -> gr.Blocks
         # what is quick does not stand in the queue
         quick = dict(queue=False, show_progress='hidden', api_visibility='private')
         file.change(handlers.preview, file, shown, **quick)
-        run.click(handlers.begin, None, [run, stop, message], **quick).then(
+        begun = run.click(handlers.begin, None, [run, stop, message], **quick)
+        worked = begun.then(
             handlers.work,
             [file, model, detector, box, keypoint, track],
             shown,
             concurrency_limit=1,
             api_visibility='private',
             show_progress_on=[picture, video],
-        ).then(handlers.end, None, [run, stop], **quick)  # even if the queue was full
+        )
+        worked.then(handlers.end, None, [run, stop], **quick)
+        worked.failure(handlers.refused, None, [run, stop, message], **quick)  # the queue was full
         stop.click(handlers.stop, None, stop, **quick)
         if examples:
             gallery.select(handlers.choose, None, file, **quick)
@@ -216,6 +221,9 @@ class _Handlers:
 
     def end(self) -> list:
         return [gr.update(interactive=True), gr.update(interactive=False)]
+
+    def refused(self) -> list:
+        return [*self.end(), _message('It was not begun: press Find people again later.', 'failed')]
 
 
 def _message(text: str, kind: str) -> str:

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from .limits import AtOnce, Tally, TooMuch
 
+MOST_BYTES = 10**9  # of a file
 _FORM = 64 * 1024  # bytes of a form around its file
 _HOUR = 3600
 
@@ -37,7 +38,7 @@ class Uploads:
         folder: Path,
         make_room: Callable[[], None],
         *,
-        most_bytes: int = 10**9,
+        most_bytes: int = MOST_BYTES,
         an_hour: tuple[int, float] = (200, 5e9),
     ) -> None:
         self.folder, self.make_room = folder, make_room
@@ -50,6 +51,18 @@ class Uploads:
         Raises:
             TooMuch: the address has sent enough.
         """
+        upload_id = request.query_params.get('upload_id', '')[:64]  # who asks for progress with it
+        if upload_id:
+            file_upload_statuses.track(upload_id)
+        try:
+            return await self._take(request, address, upload_id)
+        finally:
+            if upload_id:
+                file_upload_statuses.set_done(upload_id)
+                later = asyncio.get_running_loop().call_later
+                later(60, file_upload_statuses.stop_tracking, upload_id)  # if nobody asks
+
+    async def _take(self, request: Request, address: str, upload_id: str) -> Response:
         headers = request.headers
         if parse_options_header(headers.get('content-type', ''))[0] != b'multipart/form-data':
             return PlainTextResponse('A form with a file is wanted.', 400)
@@ -63,7 +76,7 @@ class Uploads:
             target.mkdir(mode=0o700)
             taken = False
             try:
-                path = await self._write(request, address, target)
+                path = await self._write(request, address, target, upload_id)
                 taken = True
             except MultiPartException as error:
                 if 'size exceeded' in error.message:
@@ -76,26 +89,17 @@ class Uploads:
                     shutil.rmtree(target, ignore_errors=True)
         return JSONResponse([str(path)])
 
-    async def _write(self, request: Request, address: str, target: Path) -> Path:
-        upload_id = request.query_params.get('upload_id', '')[:64]  # who asks for progress with it
-        if upload_id:
-            file_upload_statuses.track(upload_id)
-        try:
-            form = await GradioMultiPartParser(
-                request.headers,
-                self._counted(request, address),
-                max_files=1,
-                max_fields=0,
-                upload_dir=target,
-                upload_id=upload_id,
-                upload_progress=file_upload_statuses if upload_id else None,
-                max_file_size=self.most_bytes,
-            ).parse()
-        finally:
-            if upload_id:
-                file_upload_statuses.set_done(upload_id)
-                later = asyncio.get_running_loop().call_later
-                later(60, file_upload_statuses.stop_tracking, upload_id)  # if nobody asks
+    async def _write(self, request: Request, address: str, target: Path, upload_id: str) -> Path:
+        form = await GradioMultiPartParser(
+            request.headers,
+            self._counted(request, address),
+            max_files=1,
+            max_fields=0,
+            upload_dir=target,
+            upload_id=upload_id,
+            upload_progress=file_upload_statuses if upload_id else None,
+            max_file_size=self.most_bytes,
+        ).parse()
         file = form.get('files')
         if not isinstance(file, GradioUploadFile):
             raise ValueError('it has no file, or is cut off')

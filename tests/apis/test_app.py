@@ -13,7 +13,6 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,18 +26,6 @@ from tests.helpers import ROOT
 from tests.inference_helpers import write_video
 
 TOOL = ROOT / 'tools' / 'app.py'
-CHROMIUM = Path('/usr/bin/chromium')
-FLAGS = [
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-]
-SECONDS = 120_000  # milliseconds until a test gives up; what it waits for takes one or two
-
 # The tool in a process that says when it wants to reach another machine, and cannot.
 ALONE = """
 import runpy, socket, sys
@@ -208,22 +195,6 @@ def server(networks, pictures, detector, tmp_path_factory):
     )
     yield server
     server.process.kill()
-
-
-@pytest.fixture(scope='module')
-def browser():
-    playwright = pytest.importorskip('playwright.sync_api')
-    if not CHROMIUM.exists():
-        pytest.skip(f'no browser: {CHROMIUM} not found (Debian: apt install chromium)')
-    with ExitStack() as stack:
-        profile = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-        play = stack.enter_context(playwright.sync_playwright())
-        context = play.chromium.launch_persistent_context(
-            profile, executable_path=CHROMIUM, headless=True, args=FLAGS
-        )
-        stack.callback(context.close)
-        context.set_default_timeout(SECONDS)
-        yield context
 
 
 @pytest.fixture
