@@ -154,7 +154,6 @@ class _Handlers:
         self.service, self.examples = service, examples
         self._stops: dict[str, threading.Event] = {}
         self._copying = threading.Lock()
-        self._looking = threading.Semaphore(2)  # previews at once, for the memory that they take
 
     def choose(self, event: gr.SelectData) -> str:
         # the page may serve its own folder alone; once is enough for all
@@ -171,9 +170,7 @@ class _Handlers:
         if path is None:
             return _show(Outcome(_WELCOME), 'waits')
         try:
-            with self._looking:
-                picture = first_frame(path)
-            return _show(Outcome('Ready: press Find people.', picture=picture), 'waits')
+            return _show(Outcome('Ready: press Find people.', picture=first_frame(path)), 'waits')
         except (ValueError, OSError) as error:
             return _show(failure(error, path))
 
