@@ -103,7 +103,8 @@ def serve(
 
 
 def _names(given: Sequence[str]) -> list[str]:
-    names = [host_name(f'[{name}]' if name.count(':') > 1 else name) for name in given]
+    plain = [name.partition('%')[0] for name in given]
+    names = [host_name(f'[{name}]' if name.count(':') > 1 else name) for name in plain]
     for name, text in zip(names, given):
         if name is None:
             raise ValueError(f"a name of a host is one like 'pose.example.org', got {text!r}")

@@ -32,6 +32,7 @@ def tab(browser):
 
 
 def drop(tab, path):
+    tab.locator('#message').get_by_text('Drop a picture').wait_for()  # the page is there
     tab.set_input_files('#file input[type=file]', path)
 
 
