@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import yaml
 
 Name = str | os.PathLike
 
 MOST_BYTES = 2**31  # of a text file; read into memory it takes up to some twenty times as much
 MOST_DEPTH = 64  # of JSON and YAML; COCO's annotations nest five deep
-_MOST_YAML = 2**24  # bytes, which take seconds
-_MOST_NODES = 1_000_000  # of YAML whose aliases are written out
 _MOST_DIGITS = 18  # that fit into 64 bits, whatever they are
 _ZEROS = bytes(ord('0') if chr(i).isdecimal() else ord(' ') for i in range(256))
 _STEPS = bytes(1 if i in b'[{' else 255 if i in b']}' else 0 for i in range(256))
@@ -131,6 +128,14 @@ def parse_json(data: bytes, name: str, kind: type = object, nan: bool = False) -
     return contents
 
 
+def whole_number(entry: dict, key: str) -> int:
+    """An id in JSON; raises LookupError, TypeError or ValueError if it is none."""
+    value = entry[key]
+    if isinstance(value, bool) or int(value) != value:
+        raise ValueError(f'{key} is {value!r:.40}, no whole number')
+    return int(value)
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -162,52 +167,6 @@ def _check_depth(contents: Any) -> None:
         if not level:
             return
     raise RecursionError
-
-
-def read_yaml(path: Name, what: str = 'file', kind: type = object) -> Any:
-    """Contents of a YAML file from outside: plain values, with the limits of :func:`read_json`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        OSError: it cannot be read.
-        ValueError: it is not YAML of plain values, not of that kind, or too large when its aliases
-            are written out. The message names the file.
-    """
-    data, name = read_file(path, what, _MOST_YAML), f'{what} {printable(os.fspath(path))}'
-    try:
-        loader = yaml.SafeLoader(data)
-        node = loader.get_single_node()
-        if node is not None:
-            _check_node(node, {}, 0)
-        contents = None if node is None else loader.construct_document(node)
-    except RecursionError:
-        raise ValueError(f'{name} is nested deeper than {MOST_DEPTH}') from None
-    except Exception as error:  # constructors raise anything for values that they do not expect
-        raise ValueError(f'{name} is not YAML of plain values: {printable(error)}') from error
-    if not isinstance(contents, kind):
-        raise ValueError(f'{name} holds a {type(contents).__name__} and not a {kind.__name__}')
-    return contents
-
-
-def _check_node(node: yaml.Node, sizes: dict[int, int], depth: int) -> int:
-    """How many nodes one is when every alias is written out."""
-    if depth > MOST_DEPTH:  # also what contains itself
-        raise RecursionError
-    if id(node) in sizes:
-        return sizes[id(node)]
-    children = []
-    if isinstance(node, yaml.SequenceNode):
-        children = node.value
-    elif isinstance(node, yaml.MappingNode):
-        children = [each for pair in node.value for each in pair]
-        keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if len(set(keys)) < len(keys):
-            raise ValueError(f'line {node.start_mark.line + 1}: a mapping has one key twice')
-    size = 1 + sum(_check_node(child, sizes, depth + 1) for child in children)
-    if size > _MOST_NODES:
-        raise ValueError(f'its aliases stand for more than {_MOST_NODES:,} values')
-    sizes[id(node)] = size
-    return size
 
 
 def path_inside(folder: Name, name: Name) -> Path:

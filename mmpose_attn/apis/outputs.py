@@ -4,7 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ try:
 except ImportError:  # Windows, where two runs into one folder do not notice each other
     fcntl = None
 
-from mmpose_attn.files import replacing
+from mmpose_attn.files import parse_json, printable, replacing
 from mmpose_attn.visualization import draw_people
 
 from .results import Frame, People, PoseResult
@@ -97,20 +97,31 @@ class Journal:
             # without an end is the line that was being written
             while (line := file.readline()).endswith(b'\n'):
                 try:
-                    record = json.loads(line)
+                    record = parse_json(line, '', dict)
                 except ValueError:
                     break
-                if 'journal' in record:
-                    self._check(record['settings'], settings)
-                elif 'end' not in record:
-                    pending.append((file.tell() - len(line), record))
-                else:
-                    for offset, known in pending:
-                        self._count(offset, known)
-                    pending, end = [], file.tell()
+                with self._own():
+                    if 'journal' in record:
+                        self._check(record['settings'], settings)
+                    elif 'end' not in record:
+                        pending.append((file.tell() - len(line), record))
+                    else:
+                        for offset, known in pending:
+                            self._count(offset, known)
+                        pending, end = [], file.tell()
         if not end:
             raise ValueError(f'{self.path} is no journal of inference: it cannot be resumed')
         return end
+
+    @contextmanager
+    def _own(self) -> Iterator[None]:
+        """Within it, what no journal holds is an error that names the file."""
+        try:
+            yield
+        except (AttributeError, LookupError, TypeError) as error:
+            raise ValueError(
+                f'{printable(self.path)} was changed by something else ({error!r:.200}): start anew'
+            ) from error
 
     @staticmethod
     def _check(before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -161,9 +172,11 @@ class Journal:
         with open(self.path, 'rb') as file:
             file.seek(offset)
             for line in file:
-                record = json.loads(line)
-                if 'frame' in record:
-                    yield _result(record, joints)
+                with self._own():
+                    record = parse_json(line, 'a line', dict)
+                    result = _result(record, joints) if 'frame' in record else None
+                if result is not None:
+                    yield result
 
     def close(self) -> None:
         self._file.close()
