@@ -169,7 +169,7 @@ def _check_depth(contents: Any) -> None:
     raise RecursionError
 
 
-def path_inside(folder: Name, name: Name) -> Path:
+def path_inside(folder: Name, name: Name, what: str = 'file name') -> Path:
     """``folder/name`` of a name from outside, which must not lead out of the folder.
 
     Links that are in the folder already are followed: they are its owner's.
@@ -181,7 +181,7 @@ def path_inside(folder: Name, name: Name) -> Path:
     steps = text.replace('\\', '/').split('/')
     if not text.strip() or '\0' in text or '..' in steps or os.path.isabs(text) or steps[0] == '':
         raise ValueError(
-            f'the file name {printable(text)!r} leads out of {printable(os.fspath(folder))}'
+            f'{what} {printable(text)!r} leads out of the folder {printable(os.fspath(folder))}'
         )
     return Path(folder, text)
 
