@@ -14,10 +14,8 @@ import errno
 import os
 import pickle
 import re
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import mmengine.runner.checkpoint as mmengine_checkpoint
@@ -26,6 +24,11 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.utils import digit_version
+
+from mmpose_attn.files import printable
+
+from .archive import check_archive, check_contents
+from .download import download
 
 # The first release in which torch.load is protected by default and a global can be replaced.
 _PROTECTED = digit_version(torch.__version__) >= digit_version('2.6.0')
@@ -139,11 +142,8 @@ _OTHERWISE = (
     "MMEngine's log history besides, for which torch >= 2.6 is needed."
 )
 
-# How torch words what is wrong with a file, among its RuntimeErrors.
-_BROKEN = (
-    'PytorchStreamReader|inline_container|unexpected EOF|corrupt|Invalid magic number'
-    '|wrong byte size'
-)
+# How torch words what is wrong with this computer and not with a file, among its RuntimeErrors.
+_ELSEWHERE = r'\bdevice|data location|CUDA|out of memory|not enough memory|allocate memory'
 
 
 def _refused_globals(path: str, message: str) -> list[str]:
@@ -183,27 +183,22 @@ def _clear_errors(source: str, path: str) -> Iterator[None]:
         cause: Exception | None = None
         reason = str(error).rpartition('WeightsUnpickler error: ')[2].strip()
     except RuntimeError as error:
-        # Everything else (no such CUDA device, out of memory) is not the file's fault.
         cause, reason = error, str(error)
         if re.search('TorchScript|legacy .tar', reason):
             cause, reason = None, 'TorchScript archives and tar files are not loaded safely'
-        elif not re.search(_BROKEN, reason):
-            raise
+        elif re.search(_ELSEWHERE, reason):
+            raise CheckpointError(f'{source} was not loaded: {reason}') from error
     except OSError as error:
         if error.errno != errno.EINVAL:  # a seek to before the start of a truncated archive
             raise
         cause, reason = error, str(error)
-    except (
-        EOFError,
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-        struct.error,
-    ) as error:
+    except MemoryError:
+        raise
+    except ValueError as error:
+        cause, reason = error, str(error)
+    except Exception as error:  # unpickling a damaged file ends anyhow
         cause, reason = error, f'{type(error).__name__} {error}'.strip()
-    reason = re.split(r'\.\s|\n', reason)[0][:200]
+    reason = printable(re.split(r'\.\s|\n', reason)[0][:200])
     size = f'{os.path.getsize(path):,} bytes' if os.path.isfile(path) else 'no file left'
     raise CorruptCheckpointError(
         f'{source} ({size}) is truncated, damaged or no PyTorch checkpoint: {reason}. '
@@ -212,11 +207,16 @@ def _clear_errors(source: str, path: str) -> Iterator[None]:
     ) from cause
 
 
-def _no_script(contents: Any) -> Any:
-    """Refuse what torch < 2.6 loads in spite of ``weights_only``."""
-    if isinstance(contents, torch.jit.ScriptModule):
-        raise RuntimeError('a TorchScript archive')
-    return contents
+def _load(path: str, source: str, map_location: Any, **protection: bool) -> dict:
+    if _PROTECTED:
+        _allow_mmengine_globals()
+    with _clear_errors(source, path):
+        check_archive(path)
+        contents = torch.load(path, map_location=map_location, **protection)
+        # which torch < 2.6 loads in spite of weights_only
+        if isinstance(contents, torch.jit.ScriptModule):
+            raise RuntimeError('a TorchScript archive')
+        return check_contents(contents)
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
@@ -237,15 +237,12 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
         CorruptCheckpointError: The file is truncated, damaged or not a checkpoint.
     """
     path = os.path.expanduser(os.fspath(filename))
+    name = printable(path)
     if not os.path.isfile(path):
         what = 'is a directory, not a checkpoint file' if os.path.isdir(path) else 'does not exist'
-        raise FileNotFoundError(f'Checkpoint {path} {what} (working directory: {os.getcwd()}).')
-    if _PROTECTED:
-        _allow_mmengine_globals()
+        raise FileNotFoundError(f'Checkpoint {name} {what} (working directory: {os.getcwd()}).')
     # unset where it is the default, so that torch's documented environment variables apply
-    protection = {} if _PROTECTED else dict(weights_only=True)
-    with _clear_errors(path, path):
-        return _no_script(torch.load(path, map_location=map_location, **protection))
+    return _load(path, name, map_location, **({} if _PROTECTED else dict(weights_only=True)))
 
 
 def load_from_http(filename: str, map_location: Any = None, **kwargs: Any) -> Any:
@@ -260,15 +257,45 @@ def load_from_http(filename: str, map_location: Any = None, **kwargs: Any) -> An
         dict: The checkpoint.
 
     Raises:
+        CheckpointError: It was not downloaded: not reached, not whole, or another file than the
+            hash in its name says.
         UnsafeCheckpointError: The file asks for code; it was not executed.
-        CorruptCheckpointError: The download is truncated, damaged or not a checkpoint.
+        CorruptCheckpointError: The file is damaged or not a checkpoint.
     """
-    if _PROTECTED:
-        _allow_mmengine_globals()
-    folder = kwargs.get('model_dir') or os.path.join(torch.hub.get_dir(), 'checkpoints')
-    cached = os.path.join(folder, os.path.basename(filename.partition('?')[0]))
-    with _clear_errors(f'{filename} (kept as {cached})', cached):
-        return _no_script(mmengine_checkpoint.load_from_http(filename, map_location, **kwargs))
+    return mmengine_checkpoint.load_from_http(filename, map_location, **kwargs)
+
+
+def load_url(
+    url: str,
+    model_dir: str | None = None,
+    map_location: Any = None,
+    progress: bool = True,
+    **_: Any,
+) -> dict:
+    """In place of :func:`torch.hub.load_state_dict_from_url`, which MMEngine calls by this name.
+
+    That unpacks archives, runs the code in a file unless told otherwise, and keeps what came even
+    if it is not whole.
+
+    Args:
+        url: Address.
+        model_dir: Where the file is kept; torch.hub's folder by default.
+        map_location: As in :func:`torch.load`.
+        progress: Show a bar.
+
+    Raises:
+        CheckpointError: As for :func:`load_from_http`.
+    """
+    folder = model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints')
+    name = printable(url)
+    try:
+        path = download(url, folder, progress)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f'{name} was not downloaded: {printable(error)}. Get the file in another way, compare '
+            'it with the original, and give its path'
+        ) from error
+    return _load(path, f'{name} (kept as {printable(path)})', map_location, weights_only=True)
 
 
 def install_safe_loading() -> None:
@@ -280,11 +307,8 @@ def install_safe_loading() -> None:
     """
     if _PROTECTED:
         _allow_mmengine_globals()
-    # MMEngine downloads with torch.hub, whose default is weights_only=False even today. Its other
-    # schemes (torchvision://, openmmlab://, mmcls://) use the same function.
-    load_url = mmengine_checkpoint.load_url
-    if 'weights_only' not in getattr(load_url, 'keywords', {}):
-        mmengine_checkpoint.load_url = partial(load_url, weights_only=True)
+    # also of MMEngine's other schemes: torchvision://, openmmlab://, mmcls://
+    mmengine_checkpoint.load_url = load_url
     CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
     CheckpointLoader.register_scheme(
         prefixes=('http://', 'https://'), loader=load_from_http, force=True
