@@ -8,6 +8,7 @@ from .results import Frame, People, PoseResult
 from .session import InferenceSession, Summary
 from .smoothing import OneEuroFilter
 from .sources import Source, find_sources, read_frames
+from .streams import Stream
 from .tracking import PoseTracker, follow
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     'PoseResult',
     'PoseTracker',
     'Source',
+    'Stream',
     'Summary',
     'draw_result',
     'find_sources',
