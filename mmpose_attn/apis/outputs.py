@@ -17,12 +17,13 @@ try:
 except ImportError:  # Windows, where two runs into one folder do not notice each other
     fcntl = None
 
-from mmpose_attn.files import parse_json, printable, replacing
+from mmpose_attn.files import parse_json, path_inside, printable, replacing
 from mmpose_attn.visualization import draw_people
 
 from .results import Frame, People, PoseResult
 
 PERSON = 1  # COCO's category
+_FORMULA = tuple('=+-@\t\r\n\uff1d\uff0b\uff0d\uff20')  # how spreadsheets' begin, of full width too
 TABLES = ('results.json', 'results.csv', 'images.json')
 _LEAST_SIDE = 320  # pixels of a drawn picture: smaller ones are enlarged, to be legible
 _MOST_SIDE = 4096  # but not further than this
@@ -218,10 +219,11 @@ def write_tables(folder: Path, results: Iterable[PoseResult], names: Sequence[st
 
     ``results.json`` is COCO's list of keypoint results: ``keypoints`` are x, y
     and score, ``bbox`` is x, y, width, height; ``track_id`` is there after
-    tracking. ``images.json`` says which image every ``image_id`` is.
+    tracking. ``images.json`` says which image every ``image_id`` is. In the CSV,
+    names that a spreadsheet would compute begin with ``./``.
     """
     head = ['image_id', 'frame', 'person', 'track_id', 'score', 'box_score', 'x1', 'y1', 'x2', 'y2']
-    head += [f'{name}_{part}' for name in names for part in ('x', 'y', 'score')]
+    head += [_cell(f'{name}_{part}') for name in names for part in ('x', 'y', 'score')]
     with ExitStack() as stack:
         files = [stack.enter_context(replacing(folder / name)) for name in TABLES]
         people_file, csv_file, image_file = files
@@ -241,11 +243,16 @@ def write_tables(folder: Path, results: Iterable[PoseResult], names: Sequence[st
                 person = _coco_person(frame, people, i)
                 people_file.write(f'{person_comma}\n{json.dumps(person)}')
                 person_comma = ','
-                ids = frame.image_id, frame.name, i, person.get('track_id', '')
+                ids = frame.image_id, _cell(frame.name), i, person.get('track_id', '')
                 box = people.box_scores[i], *people.boxes[i]
                 table.writerow([*ids, person['score'], *box, *person['keypoints']])
         people_file.write('\n]\n')
         image_file.write('\n]}\n')
+
+
+def _cell(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula; of a file the same path."""
+    return f'./{text}' if text.startswith(_FORMULA) else text
 
 
 def _coco_person(frame: Frame, people: People, i: int) -> dict:
@@ -315,7 +322,7 @@ class Drawings:
 
     def path(self, source: str, video: bool) -> Path:
         """The file that a picture or video is drawn to."""
-        path = self.folder / source
+        path = path_inside(self.folder, source, 'name of an input')
         kept = (self._video,) if video else ('.jpg', '.jpeg', '.png')
         if path.suffix.lower() in kept:
             return path

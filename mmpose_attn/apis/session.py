@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 from rich.text import Text
 
+from mmpose_attn.files import printable
 from mmpose_attn.media import shown
 
 from .detection import GivenBoxes, PersonDetector
@@ -55,12 +56,12 @@ class Summary:
         speed = self.computed / max(self.seconds, 1e-9)
         lines = [
             f'{self.people} people in {self.frames} images; {self.computed} of them now, in '
-            f'{self.seconds:.1f} s, {speed:.1f} images/s. Results: {self.out}'
+            f'{self.seconds:.1f} s, {speed:.1f} images/s. Results: {printable(self.out)}'
         ]
         if self.skipped:
             lines.append(f'Skipped {len(self.skipped)}:')
             for name, reason in self.skipped:
-                lines.append(f'  {name if name.isprintable() else repr(name)}: {reason}')
+                lines.append(f'  {name if name.isprintable() else repr(name)}: {printable(reason)}')
         if self.interrupted:
             lines.append('Interrupted; the same command with --resume goes on.')
         return '\n'.join(lines)

@@ -146,7 +146,7 @@ def find_sources(
             left_out[path] = str(error)
     sources = [source for source in sources if source.kind]
     if left_out:
-        print_log(left_out_line(left_out), 'current', logging.WARNING)
+        print_log(printable(left_out_line(left_out)), 'current', logging.WARNING)
     if not sources:
         raise FileNotFoundError(
             left_out_line(left_out)

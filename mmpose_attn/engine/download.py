@@ -9,6 +9,7 @@ from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from rich.markup import escape
 from rich.progress import Progress
 
 from mmpose_attn.files import printable
@@ -73,7 +74,7 @@ def _fetch(url: str, path: str, progress: bool, named: re.Match | None) -> None:
     ):
         length = answer.headers.get('Content-Length')
         length = int(length) if length and length.isdecimal() else None
-        task = bar.add_task(os.path.basename(path).partition('.')[0], total=length)
+        task = bar.add_task(escape(os.path.basename(urlsplit(url).path)), total=length)
         while chunk := answer.read(_CHUNK):
             file.write(chunk)
             digest.update(chunk)

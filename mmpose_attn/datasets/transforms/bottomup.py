@@ -18,6 +18,8 @@ from mmpose.registry import TRANSFORMS
 from mmpose.structures.bbox import get_warp_matrix
 from pycocotools import mask as coco_mask
 
+from mmpose_attn.files import printable
+
 Size = tuple[int, int]
 FAR = 1e5  # pixels
 STRIDE = 32  # of the networks' lowest resolution
@@ -70,9 +72,8 @@ class LoadPoseImage(LoadImage):
                 ) from error
             if path not in self._warned:
                 self._warned.add(path)
-                print_log(
-                    f'skipped unusable image {path} ({error})', 'current', level=logging.WARNING
-                )
+                message = printable(f'skipped unusable image {path} ({error})')
+                print_log(message, 'current', level=logging.WARNING)
             return None
         return self._finish(results)
 
