@@ -32,7 +32,8 @@ def main() -> None:
         slope, level = curve.power_law(args.start)
         print(
             f'{printable(name)}: loss {curve.losses[0]:.3g} first, {level:.3g} at {args.start:g} '
-            f'of the schedule, {curve.losses[-1]:.3g} at {curve.fractions[-1]:.2f}; slope {slope:.3f}'
+            f'of the schedule, {curve.losses[-1]:.3g} at {curve.fractions[-1]:.2f}; '
+            f'slope {slope:.3f}'
         )
 
 
