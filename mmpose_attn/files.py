@@ -51,7 +51,7 @@ def read_file(path: Name, what: str = 'file', most: int = MOST_BYTES) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0))
     except FileNotFoundError:
-        raise FileNotFoundError(f'{name} does not exist') from None
+        raise FileNotFoundError(f'{name} does not exist: No such file or directory') from None
     except OSError as error:
         raise type(error)(f'{name} cannot be read: {error.strerror}') from None
     try:
