@@ -10,6 +10,8 @@ from mmengine.logging import print_log
 from mmpose.datasets.datasets import CocoDataset, CrowdPoseDataset, MpiiDataset
 from mmpose.registry import DATASETS
 
+from .metainfo import CheckedMetainfo
+
 _REMEDY = (
     'The configs take the data folder, which holds annotations/ and the images, from an '
     'environment variable (COCO_ROOT=/path/to/coco, CROWDPOSE_ROOT, MPII_ROOT, LSPET_ROOT, '
@@ -38,7 +40,7 @@ def _check_files(dataset, kind: str, path: str | None, remedy: str = _REMEDY) ->
         raise FileNotFoundError(f'image folder not found: {folder}. {_REMEDY}')
 
 
-class CheckedAnnotations:
+class CheckedAnnotations(CheckedMetainfo):
     """Mixin for MMPose's COCO-style datasets: checks annotations while it loads them.
 
     What would make a silent wrong result is an error that names the file and
@@ -185,7 +187,7 @@ class CheckedCrowdPoseDataset(CheckedAnnotations, CrowdPoseDataset):
 
 
 @DATASETS.register_module()
-class CheckedMpiiDataset(MpiiDataset):
+class CheckedMpiiDataset(CheckedMetainfo, MpiiDataset):
     """:class:`mmpose.datasets.MpiiDataset` that checks its files, and counts pixels as images do.
 
     MPII's coordinates start at 1. MMPose moves the boxes to 0, but not the
