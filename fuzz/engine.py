@@ -1,5 +1,6 @@
-"""Runs cases, each in a process of its own that may crash, hang or take memory, and judges them."""
+"""Runs cases in processes that may crash, hang or take memory, and judges them."""
 
+import gc
 import json
 import os
 import resource
@@ -10,6 +11,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -18,6 +20,7 @@ from .mutate import Mutator, mutate_bytes
 
 MOST_SECONDS = 10.0
 MOST_BYTES = 1_500_000_000  # over what the process has when the case begins
+_MOST_CASES = 500  # in a process
 _ROOM = 8 * 2**30  # of addresses, which are not yet memory
 
 
@@ -71,69 +74,117 @@ class Tally:
     peak: int = 0
     findings: dict[str, str] = field(default_factory=dict)  # what it is -> how to repeat it
 
+    def add(self, verdict: Verdict) -> None:
+        self.kinds[verdict.kind] += 1
+        self.slowest = max(self.slowest, verdict.seconds)
+        self.peak = max(self.peak, verdict.peak)
+        if verdict.kind == 'error':
+            self.errors[verdict.detail] += 1
+
+
+class Worker:
+    """A forked process that enters a door with one file after the other.
+
+    Args:
+        door: which.
+    """
+
+    def __init__(self, door: Door) -> None:
+        self._orders, orders = os.pipe()[::-1]
+        answers, self._answers = os.pipe()[::-1]
+        sys.stdout.flush(), sys.stderr.flush()
+        self._pid = os.fork()
+        if not self._pid:
+            os.close(self._orders), os.close(self._answers)
+            _work(door, orders, answers)
+        os.close(orders), os.close(answers)
+        self.cases = 0
+
+    def judge(self, path: Path) -> Verdict:
+        """What becomes of a file; after a bad verdict the process has ended."""
+        self.cases += 1
+        start = time.monotonic()
+        try:
+            os.write(self._orders, f'{path}\n'.encode())
+            answer = self._listen(start + MOST_SECONDS)
+        except BrokenPipeError:
+            answer = b''
+        seconds = time.monotonic() - start
+        if answer is None:
+            self.end()
+            return Verdict('hang', f'more than {MOST_SECONDS:g} s', seconds)
+        if not answer:
+            code = os.waitstatus_to_exitcode(self.end())
+            name = signal.Signals(-code).name if code < 0 else f'exit status {code}'
+            return Verdict('crash', name, seconds)
+        kind, detail, peak = json.loads(answer)
+        if peak > MOST_BYTES:
+            kind, detail = 'memory', f'more than {MOST_BYTES / 1e9:g} GB'
+        verdict = Verdict(kind, detail, seconds, peak)
+        if verdict.bad:
+            self.end()
+        return verdict
+
+    def _listen(self, deadline: float) -> bytes | None:
+        """A line, nothing if the process has ended, None if it does not answer in time."""
+        said = b''
+        while not said.endswith(b'\n'):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._answers], [], [], left)[0]:
+                return None
+            chunk = os.read(self._answers, 65536)
+            if not chunk:
+                return b''
+            said += chunk
+        return said
+
+    def end(self) -> int:
+        """End the process and whatever it has started; returns its status."""
+        if self._pid is None:
+            return 0
+        pid, self._pid = self._pid, None
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        os.close(self._orders), os.close(self._answers)
+        return status if ended else os.waitpid(pid, 0)[1]
+
 
 def judge(door: Door, path: Path) -> Verdict:
-    """What becomes of one file, in a process forked for it."""
-    reader, writer = os.pipe()
-    sys.stdout.flush(), sys.stderr.flush()
-    start = time.monotonic()
-    pid = os.fork()
-    if not pid:
-        os.close(reader)
-        _work(door, path, writer)
-    os.close(writer)
+    """What becomes of one file in a process of its own."""
+    worker = Worker(door)
     try:
-        said, hung = _listen(reader, start + MOST_SECONDS)
+        return worker.judge(path)
     finally:
-        os.close(reader)
-        try:  # and whatever it has started
-            os.killpg(pid, signal.SIGKILL) if hung else None
-        except ProcessLookupError:
-            os.kill(pid, signal.SIGKILL)
-    _, status, usage = os.wait4(pid, 0)
-    seconds = time.monotonic() - start
-    before, _, answer = said.decode(errors='replace').partition('\n')
-    peak = max(0, usage.ru_maxrss * 1024 - int(before or 0)) if before.isdigit() else 0
-    if hung:
-        return Verdict('hang', f'more than {MOST_SECONDS:g} s', seconds, peak)
-    if peak > MOST_BYTES:
-        return Verdict('memory', f'{peak / 1e9:.1f} GB more', seconds, peak)
-    if not answer:
-        code = os.waitstatus_to_exitcode(status)
-        name = signal.Signals(-code).name if code < 0 else f'exit status {code}'
-        return Verdict('crash', name, seconds, peak)
-    return Verdict(*json.loads(answer), seconds, peak)
+        worker.end()
 
 
-def _listen(reader: int, deadline: float) -> tuple[bytes, bool]:
-    said = b''
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([reader], [], [], left)[0]:
-            return said, True
-        chunk = os.read(reader, 65536)
-        if not chunk:
-            return said, False
-        said += chunk
-        if said.endswith(b']\n'):
-            return said, False
-
-
-def _work(door: Door, path: Path, writer: int) -> None:
+def _work(door: Door, orders: int, answers: int) -> None:
     """The forked process; does not return."""
     try:
         os.setsid()
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1), os.dup2(null, 2)
-        pages = [int(number) for number in Path('/proc/self/statm').read_text().split()[:2]]
-        room, memory = (number * os.sysconf('SC_PAGE_SIZE') for number in pages)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_AS, (room + _ROOM,) * 2)
-        os.write(writer, f'{memory}\n'.encode())
-        answer = _enter(door, path)
-        os.write(writer, json.dumps(answer).encode() + b'\n')
+        room = _memory('VmSize') + _ROOM
+        resource.setrlimit(resource.RLIMIT_AS, (room, room))
+        with os.fdopen(orders, 'rb') as lines:
+            for line in lines:
+                Path('/proc/self/clear_refs').write_text('5')  # forgets the peak
+                before = _memory('VmRSS')
+                kind, detail = _enter(door, Path(os.fsdecode(line[:-1])))
+                children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+                peak = max(0, _memory('VmHWM') - before, children)
+                os.write(answers, json.dumps((kind, detail, peak)).encode() + b'\n')
+                gc.collect()
     finally:
         os._exit(0)
+
+
+def _memory(name: str) -> int:
+    """Bytes of this process, by their name in ``/proc``."""
+    status = Path('/proc/self/status').read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith(f'{name}:')) * 1024
 
 
 def _enter(door: Door, path: Path) -> tuple[str, str]:
@@ -167,6 +218,8 @@ def run(
         What came of it, by doors' names.
     """
     tallies = {door.name: Tally() for door in doors}
+    workers: dict[str, Worker] = {}
+    gc.collect(), gc.freeze()  # so that less memory is copied
     numbers = dict.fromkeys(tallies, first)
     out.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + seconds
@@ -177,16 +230,17 @@ def run(
         suffix, data = door.case(seed, number)
         path = out / f'case{suffix}'
         path.write_bytes(data)
-        verdict = judge(door, path)
-        tally.seconds += verdict.seconds
-        if verdict.kind == 'hang':  # of the file, or because the machine was busy
+        start = time.monotonic()
+        worker = workers.pop(door.name, None) or Worker(door)
+        verdict = worker.judge(path)
+        if verdict.bad:  # of the file, or of those before it, or because the machine was busy
             verdict = judge(door, path)
-            tally.seconds += verdict.seconds
-        tally.kinds[verdict.kind] += 1
-        tally.slowest = max(tally.slowest, verdict.seconds)
-        tally.peak = max(tally.peak, verdict.peak)
-        if verdict.kind == 'error':
-            tally.errors[verdict.detail] += 1
+        elif worker.cases < _MOST_CASES:
+            workers[door.name] = worker
+        if door.name not in workers:
+            worker.end()
+        tally.seconds += time.monotonic() - start
+        tally.add(verdict)
         what = f'{verdict.kind}: {verdict.detail.splitlines()[0]}' if verdict.bad else ''
         if what and what not in tally.findings:
             kept = out / f'{door.name}-{seed}-{number}{suffix}'
@@ -194,6 +248,8 @@ def run(
             kept.with_name(f'{kept.name}.txt').write_text(verdict.detail, encoding='utf-8')
             tally.findings[what] = f'--door {door.name} --file {kept}'
         path.unlink(missing_ok=True)
+    for worker in workers.values():
+        worker.end()
     return tallies
 
 
