@@ -7,7 +7,7 @@ import yaml
 
 from .files import MOST_DEPTH, Name, printable, read_file
 
-_MOST_BYTES = 2**24  # which take seconds
+_MOST_BYTES = 2**20  # which take seconds
 _MOST_NODES = 1_000_000  # when aliases are written out
 
 

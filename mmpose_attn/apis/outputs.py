@@ -228,6 +228,7 @@ def write_tables(folder: Path, results: Iterable[PoseResult], names: Sequence[st
         files = [stack.enter_context(replacing(folder / name)) for name in TABLES]
         people_file, csv_file, image_file = files
         table = csv.writer(csv_file, lineterminator='\n')
+        quoted = csv.writer(csv_file, lineterminator='\n', quoting=csv.QUOTE_ALL)
         table.writerow(head)
         people_file.write('[')
         image_file.write('{"images": [')
@@ -245,7 +246,9 @@ def write_tables(folder: Path, results: Iterable[PoseResult], names: Sequence[st
                 person_comma = ','
                 ids = frame.image_id, _cell(frame.name), i, person.get('track_id', '')
                 box = people.box_scores[i], *people.boxes[i]
-                table.writerow([*ids, person['score'], *box, *person['keypoints']])
+                # which the writer does not see as a line's end
+                writer = quoted if '\r' in frame.name else table
+                writer.writerow([*ids, person['score'], *box, *person['keypoints']])
         people_file.write('\n]\n')
         image_file.write('\n]}\n')
 

@@ -25,7 +25,7 @@ class _Redirects(HTTPRedirectHandler):
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         kinds = ('https',) if req.type == 'https' else ('http', 'https')
         if urlsplit(newurl).scheme.lower() not in kinds:
-            raise HTTPError(req.full_url, code, f'it is redirected to {newurl}', headers, fp)
+            raise HTTPError(req.full_url, code, f'it redirects to {newurl}', headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
