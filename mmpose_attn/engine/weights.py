@@ -91,19 +91,9 @@ def check_shapes(
 def _partial_load(module: nn.Module, wrong: Mapping[str, str]) -> str:
     """How to load the rest, for the models that can; the same parts removed by hand otherwise."""
     prefixes = _prefixes(module, wrong)
-    if hasattr(module, 'backbone') and hasattr(module, 'head') and len(prefixes) <= 8:
-        kind = (
-            ''
-            if hasattr(module, 'partial_load')
-            else (
-                f', which {type(module).__name__} does not have but model.type='
-                "'CheckedTopdownPoseEstimator' and 'HigherHRNetEstimator' do"
-            )
-        )
+    if hasattr(module, 'partial_load') and len(prefixes) <= 8:
         parts = ', '.join(map(repr, prefixes)) + (',' if len(prefixes) == 1 else '')
-        return (
-            f'or, to train them anew (on other keypoints), set model.partial_load=({parts}){kind}.'
-        )
+        return f'or, to train them anew (on other keypoints), set model.partial_load=({parts}).'
     return 'or remove these keys from the checkpoint to train them anew.'
 
 
