@@ -370,8 +370,6 @@ def test_metrics_of_other_keypoints(config, seven):
         found = find_disagreements(config('topdown', **options))
         assert 'val_dataloader.dataset.metainfo, sigmas' in keys(found)
         assert what in found[0].problem
-    cfg = config('topdown', **{'val_evaluator.iou_type': 'keypoints_crowd'})
-    assert keys(find_disagreements(cfg)) == ['val_evaluator.iou_type']
 
 
 def test_evaluator_of_other_images(config, roots, tmp_path):

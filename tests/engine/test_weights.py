@@ -1,6 +1,7 @@
 """A checkpoint is of this network, whole, and of numbers; or one error says what it is not."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -237,6 +238,38 @@ def test_a_test_of_a_head_of_other_keypoints(runs, tmp_path):
     other = saved(tmp_path / 'seven.pth', model, seven)
     with pytest.raises(ValueError, match=r"partial_load=\('head\.final_layer',\)"):
         run('test', other)
+
+
+def test_training_on_other_keypoints(runs, tmp_path):
+    """But not a test, where what differs would be random."""
+    run, model = runs
+
+    def seven(state):
+        for key in ('head.final_layer.weight', 'head.final_layer.bias'):
+            state[key] = state[key][:7]
+
+    other = saved(tmp_path / 'seven.pth', model, seven)
+    with pytest.raises(ValueError, match='does not fit'):
+        run('train', other)
+    options = {'model.partial_load': ['head.final_layer'], 'default_hooks.checkpoint.interval': 9}
+    assert run('train', other, **options).iter == 2
+    with pytest.raises(ValueError, match='lacks 2 of'):
+        run('test', other, **options)
+
+
+@pytest.mark.parametrize('change', [dict(ratio=4), dict(type='ECAAttention')])
+def test_training_with_other_plugins(tmp_path, change):
+    """The message's own prefixes work, also inside of a backbone that checks itself."""
+    plugin = dict(cfg=dict(type='SEAttention', ratio=16), position='stem')
+    file = saved(tmp_path / 'se.pth', build(higherhrnet_cfg(plugins=[plugin])))
+    other = higherhrnet_cfg(plugins=[dict(plugin, cfg=dict(dict(type='SEAttention'), **change))])
+    if 'ratio' not in change:  # nothing of another shape
+        load_checkpoint(build(other), file)
+        return
+    with pytest.raises(ValueError, match='partial_load=') as error:
+        load_checkpoint(build(other), file)
+    prefixes = eval(re.search(r'partial_load=(\(.*?\))', str(error.value))[1])
+    load_checkpoint(build(dict(other, partial_load=prefixes)), file)
 
 
 def test_training_may_start_from_a_part(runs, tmp_path):
