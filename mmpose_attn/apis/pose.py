@@ -19,6 +19,9 @@ from mmpose.evaluation.functional import oks_nms, soft_oks_nms
 from mmpose.models.pose_estimators import BottomupPoseEstimator, TopdownPoseEstimator
 from mmpose.structures import PoseDataSample
 
+from mmpose_attn.engine import DisagreementError, find_disagreements
+from mmpose_attn.engine.agreement import parts_of_model
+
 from .building import batches, check_device, load_weights, naming, read_config
 from .detection import GivenBoxes, whole_image
 from .results import Frame, People, PoseResult
@@ -119,6 +122,9 @@ class PosePredictor:
         if checkpoint is not None:
             meta = load_weights(self.model, checkpoint, strict)
             self.model.dataset_meta = meta.get('dataset_meta') or self.model.dataset_meta
+        found = find_disagreements(parts_of_model(self.model, config, self._pipeline))
+        if found:
+            raise DisagreementError(found)
         if flip_test is not None:
             self.model.test_cfg = dict(self.model.test_cfg or {}, flip_test=flip_test)
         if amp:

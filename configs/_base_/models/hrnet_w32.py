@@ -2,7 +2,7 @@
 _base_ = ['./hrnet_w32_backbone.py']
 
 model = dict(
-    type='CheckedTopdownPoseEstimator',
+    type='TopdownPoseEstimator',
     data_preprocessor=dict(type='PoseDataPreprocessor'),
     head=dict(
         type='HeatmapHead',

@@ -8,7 +8,7 @@ reported; what is not known here (other heads, other codecs) is left alone.
 
 from .disagreement import Disagreement, DisagreementError
 from .find import find_disagreements
-from .parts import Data, Parts, parts_of_config, parts_of_runner
+from .parts import Data, Parts, parts_of_config, parts_of_model, parts_of_runner
 
 __all__ = [
     'Data',
@@ -17,5 +17,6 @@ __all__ = [
     'Parts',
     'find_disagreements',
     'parts_of_config',
+    'parts_of_model',
     'parts_of_runner',
 ]

@@ -116,10 +116,11 @@ def _check_data(data: Data) -> Iterator[Disagreement]:
         )
     # an own one: what MMPose ships is not for its users to correct
     stock = _stock(data.dataset)
-    problem = flip_problem(seen['flip_indices'])
-    if problem and (stock is None or stock['flip_indices'] != seen['flip_indices']):
+    flips = list(seen.get('flip_indices', ()))  # a checkpoint of MMPose 0.x may have none
+    problem = flip_problem(flips)
+    if problem and (stock is None or stock['flip_indices'] != flips):
         yield Disagreement(data.seen_key, problem, 'Correct the swaps of its keypoint_info')
-    weights = seen['dataset_keypoint_weights']
+    weights = seen.get('dataset_keypoint_weights', ())
     for step in data.transforms:
         used = isinstance(step, GenerateTarget) and step.use_dataset_keypoint_weights
         if used and len(weights) != seen['num_keypoints']:
@@ -165,5 +166,5 @@ def _sources(converter: Any) -> list[int]:
 
 def _stock(dataset: Any) -> dict | None:
     """The metainfo of MMPose's that a data set has if it is given none."""
-    raw = getattr(type(dataset), 'METAINFO', None)
+    raw = getattr(dataset, 'METAINFO', None)
     return parse_pose_metainfo(raw) if raw else None

@@ -76,31 +76,18 @@ def _check_coco(key: str, metric: CocoMetric, data: Data) -> Iterator[Disagreeme
         elif not (np.isfinite(sigmas) & (sigmas > 0)).all():
             bad = sigmas[~(np.isfinite(sigmas) & (sigmas > 0))][0]
             yield Disagreement(where, f'one is {bad:g}', 'Write numbers above 0')
-    if metric.ann_file is None or metric.coco is None or not getattr(data.dataset, 'ann_file', ''):
-        return
-    if metric.iou_type == 'keypoints_crowd' and not metric.format_only:
-        without = [i for i, image in metric.coco.imgs.items() if 'crowdIndex' not in image]
-        if without:
-            yield Disagreement(
-                f'{key}.iou_type',
-                f"'keypoints_crowd' needs a crowdIndex of every image, but image {without[0]} of "
-                f'{metric.ann_file} has none',
-                "Write iou_type='keypoints', or take CrowdPose's file",
-            )
-    yield from _check_files(key, metric, data)
+    mine, other = getattr(data.dataset, 'ann_file', ''), metric.ann_file
+    if mine and other and os.path.realpath(mine) != os.path.realpath(other):
+        yield from _check_files(key, data.key, mine, other)
 
 
-def _check_files(key: str, metric: CocoMetric, data: Data) -> Iterator[Disagreement]:
-    """Whether a metric and a data set are of the same images."""
-    mine, other = data.dataset.ann_file, metric.ann_file
-    if os.path.realpath(mine) == os.path.realpath(other):
-        return
+def _check_files(key: str, data_key: str, mine: str, other: str) -> Iterator[Disagreement]:
+    """Whether the files of a data set and of a metric are of the same images."""
     try:
-        contents = load(mine)
-        images = {image['id']: image for image in contents['images']}
-    except (OSError, ValueError, KeyError, TypeError):  # the data set itself says so
+        files = [load(mine), load(other)]
+        images, known = ({image['id']: image for image in file['images']} for file in files)
+    except (OSError, ValueError, KeyError, TypeError):  # those who need them say so
         return
-    known = metric.coco.imgs
     apart = images.keys() ^ known.keys()
     both = images.keys() & known.keys()
     renamed = [i for i in both if _stem(images[i]) != _stem(known[i])]
@@ -116,14 +103,14 @@ def _check_files(key: str, metric: CocoMetric, data: Data) -> Iterator[Disagreem
     else:
         labels = [
             {(ann['image_id'], *ann['keypoints']) for ann in anns if any(ann.get('keypoints', ()))}
-            for anns in (contents.get('annotations', []), metric.coco.anns.values())
+            for anns in (file.get('annotations', []) for file in files)
         ]
         if all(labels) and not labels[0] & labels[1]:
             problem = f'no keypoints of {mine} are among those of {other}'
     if problem:
         yield Disagreement(
             f'{key}.ann_file',
-            f'it is not the annotation file of {data.key}: {problem}',
+            f'it is not the annotation file of {data_key}: {problem}',
             f'Write ann_file={mine!r}',
         )
 

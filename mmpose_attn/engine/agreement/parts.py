@@ -130,6 +130,15 @@ def parts_of_config(config: Config) -> Parts:
     return parts
 
 
+def parts_of_model(model: nn.Module, config: Config, pipeline: Any) -> Parts:
+    """The parts of an inference: a model with its ``dataset_meta``, and the test pipeline."""
+    key = 'test_dataloader.dataset'
+    kind = DATASETS.get(f'mmpose.{config.test_dataloader.dataset.get("type")}')
+    meta = getattr(model, 'dataset_meta', None)
+    known = isinstance(meta, dict) and 'num_keypoints' in meta
+    return Parts(model, [Data('test', key, kind, meta if known else None, pipeline.transforms)])
+
+
 def leaves(
     phase: str,
     dataset: Any,

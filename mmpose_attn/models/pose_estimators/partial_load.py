@@ -37,6 +37,10 @@ class PartialLoad:
         register_shape_check(self, allow=tuple(f'{prefix}*' for prefix in partial_load))
 
 
-@MODELS.register_module()
+@MODELS.register_module(name='TopdownPoseEstimator', force=True)
 class CheckedTopdownPoseEstimator(PartialLoad, TopdownPoseEstimator):
-    """:class:`mmpose.models.TopdownPoseEstimator` with :class:`PartialLoad`."""
+    """:class:`mmpose.models.TopdownPoseEstimator` with :class:`PartialLoad`.
+
+    It takes MMPose's place in the registry, so that configs name MMPose's and
+    stay usable without this package.
+    """
