@@ -153,8 +153,9 @@ class InferenceSession:
         if show and sys.platform == 'linux' and not displays & os.environ.keys():
             raise ValueError('there is no display to show pictures on (DISPLAY is not set)')
         self.sources = find_sources(inputs, ann_file)
-        if resume and any(source.kind in ('camera', 'stream') for source in self.sources):
-            raise ValueError('a camera or stream cannot be resumed: what it saw is gone')
+        for source in self.sources:
+            if resume and source.kind in ('camera', 'stream'):
+                raise ValueError(f'a {source.kind} cannot be resumed: what it saw is gone')
         self.out = Path(out)
         self._check_out(draw)
         journal = self.out / 'journal.jsonl'
