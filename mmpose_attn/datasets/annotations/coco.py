@@ -13,15 +13,15 @@ from mmpose_attn.files import read_json
 from .objects import MetaInfo, examine_objects
 from .report import Report
 
-OTHER_TASK = (
-    'Is it the file of another task? COCO keeps keypoints in person_keypoints_*.json'
-)
+OTHER_TASK = 'Is it the file of another task? COCO keeps keypoints in person_keypoints_*.json'
 NO_KEYPOINTS = 'annotations have no keypoints, like all of their category; they are left out'
 OTHER_KEYPOINTS = 'annotations are of a category with other keypoints; they are left out'
 STRANGERS = 'annotations belong to images that it does not list; they are left out'
 
 
-def read_annotations(path: str | os.PathLike, meta: MetaInfo, what: str = '') -> tuple[dict, Report]:
+def read_annotations(
+    path: str | os.PathLike, meta: MetaInfo, what: str = ''
+) -> tuple[dict, Report]:
     """Read a COCO keypoint file and put right what has one meaning only.
 
     Args:
@@ -62,13 +62,13 @@ def examine(contents: dict, file: str, meta: MetaInfo) -> Report:
 
     by_id = {image['id']: image for image in images}
     listed = [ann for ann in annotations if ann['image_id'] in by_id]
-    if annotations and not listed:
+    if annotations and images and not listed:
         first = annotations[0]
         report.problem(
             f'annotation {first["id"]}',
             'image_id',
             f'its image_id is {first["image_id"]!r}, and neither this nor that of any other '
-            f'annotation is the id of an image, such as {next(iter(by_id), None)!r}',
+            f'annotation is the id of an image, such as {images[0]["id"]!r}',
             'Give the image_id of annotations and the id of images the same values',
         )
     if len(listed) < len(annotations):

@@ -1,15 +1,14 @@
 """COCO annotations: keypoints, boxes, segmentations and what follows from them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from .report import Report
-
-Size = tuple[int, int]
+from .segmentations import Size, examine_segmentation, extent_of
+from .whole import SIZED, Corners, Shares
 
 NOT_NUMBERS = 'labelled keypoints are not numbers; they are used as unlabelled'
 OUTSIDE = 'labelled keypoints lie outside their image; they are used as unlabelled'
@@ -20,15 +19,10 @@ RECOUNTED = 'annotations have labelled keypoints and num_keypoints 0; they are c
 BOXES = 'annotations have no bbox, or one without extent; it is taken around their keypoints'
 NOWHERE = 'annotations have neither a labelled keypoint nor a bbox; they are left out'
 
-FAR = 1e5  # pixels; pycocotools walks along the edges of polygons
 _CHUNK = 4096  # annotations
+_PLAIN = (int, float)
+_HUGE = float('inf')
 _FLAGS = 'The third number of a keypoint is 0 (not labelled), 1 (labelled, hidden) or 2 (visible)'
-_SIZED = 'It is x, y, width, height in pixels'
-_SEGMENTED = (
-    'COCO has a list of polygons [[x, y, x, y, ...]], or RLE {"size": [height, width], "counts": '
-    '...}; an empty list says that there is none'
-)
-_FEW = 3  # boxes from which a rule may be read
 
 
 @dataclass(frozen=True)
@@ -64,21 +58,22 @@ def examine_objects(
         Those that can be used.
     """
     _crowds(annotations, report)
-    most, rule = _Most(), _Corners()
+    shares, corners = Shares(), Corners()
     kept = []
     for start in range(0, len(annotations), _CHUNK):
         chunk, points = _keypoints(annotations[start : start + _CHUNK], meta, report)
-        chunk_sizes = np.array([sizes[ann['image_id']] for ann in chunk], float).reshape(-1, 2)
-        most.add(points, chunk_sizes)
-        labelled = _labelled(chunk, points, chunk_sizes, meta, report)
+        all_sizes = [sizes[annotation['image_id']] for annotation in chunk]
+        shares.add(points, all_sizes)
+        labelled = _labelled(chunk, points, all_sizes, meta, report)
         _counts(chunk, points, labelled, meta, report)
-        for ann, xy, box, size in _boxes(chunk, points, labelled, chunk_sizes, report):
-            if box is not None:
-                rule.add(box, size)
-            if _finish(ann, xy, box, size, meta, report):
-                kept.append(ann)
-    most.judge(report)
-    rule.judge(report)
+        for i, (annotation, size) in enumerate(zip(chunk, all_sizes)):
+            box = _box(annotation, report)
+            if box:
+                corners.add(box, size)
+            if box != [] and _complete(annotation, points[i], labelled[i], size, box, meta, report):
+                kept.append(annotation)
+    shares.judge(report)
+    corners.judge(report)
     return kept
 
 
@@ -106,7 +101,7 @@ def _crowds(annotations: list[dict], report: Report) -> None:
 def _keypoints(
     annotations: list[dict], meta: MetaInfo, report: Report
 ) -> tuple[list[dict], np.ndarray]:
-    """Those whose keypoints can be read, and their keypoints (N, K, 3), NaN for what is no number."""
+    """Those whose keypoints can be read, and these, (N, K, 3), with NaN for null."""
     joints = meta.joints
     chunk = [ann for ann in annotations if _has_all(ann, meta, report)]
     rows = [ann['keypoints'] for ann in chunk]
@@ -184,9 +179,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _labelled(
-    chunk: list[dict], points: np.ndarray, sizes: np.ndarray, meta: MetaInfo, report: Report
+    chunk: list[dict], points: np.ndarray, sizes: list[Size], meta: MetaInfo, report: Report
 ) -> np.ndarray:
-    """Which keypoints are labelled, (N, K); corrects ``points`` and annotations where not as said."""
+    """Which keypoints are labelled, (N, K); makes the others so in ``points`` and annotations."""
     xy, flags = points[..., :2], points[..., 2]
     number = np.isfinite(points).all(-1)
     for row in np.flatnonzero((np.isfinite(flags) & ~np.isin(flags, (0, 1, 2))).any(1)):
@@ -197,7 +192,8 @@ def _labelled(
     labelled = flags != 0
     keep = labelled & number
     if meta.training:
-        outside = keep & ~((xy >= 0) & (xy <= sizes[:, None])).all(-1)
+        far = np.array(sizes, float).reshape(-1, 1, 2)
+        outside = keep & ~((xy >= 0) & (xy <= far)).all(-1)
         for what, odd in ((NOT_NUMBERS, labelled & ~number), (OUTSIDE, outside)):
             if odd.any():
                 report.notes[what] += int(odd.sum())
@@ -238,49 +234,50 @@ def _counts(
 # -------------------------------------------------------------------- boxes
 
 
-def _boxes(
-    chunk: list[dict], points: np.ndarray, labelled: np.ndarray, sizes: np.ndarray, report: Report
-) -> Iterator[tuple[dict, np.ndarray, np.ndarray | None, np.ndarray]]:
-    """Every annotation with its labelled points (N, 2), box as given (x, y, w, h), and size."""
-    for annotation, all_points, flags, size in zip(chunk, points, labelled, sizes):
-        said = annotation.get('bbox')
-        box = None
-        if said is not None and said != []:
-            try:
-                box = np.array(said, float)
-            except (TypeError, ValueError, OverflowError):
-                box = np.empty(0)
-            if box.shape != (4,) or not np.isfinite(box).all():
-                many = isinstance(said, list) and all(map(_is_number, said)) and len(said) != 4
-                text = f'has {len(said)} numbers, not 4' if many else f'is {str(said)[:60]}'
-                report.problem(_place(annotation), 'bbox', f"its 'bbox' {text}", _SIZED)
-                continue
-            if any(isinstance(value, str) for value in said):
-                annotation['bbox'] = box.tolist()
+def _box(annotation: dict, report: Report) -> list[float] | None:
+    """x, y, width, height as given; empty if they are something else, None if there are none."""
+    said = annotation.get('bbox')
+    if said is None or said == []:
+        return None
+    if type(said) is list and len(said) == 4:
+        if all(type(value) in _PLAIN and -_HUGE < value < _HUGE for value in said):
+            return said
+        if all(_is_number(value) and value is not None for value in said):
+            box = [float(value) for value in said]
+            if all(-_HUGE < value < _HUGE for value in box):
                 report.notes[TEXT] += 1
-        yield annotation, all_points[flags, :2], box, size
+                annotation['bbox'] = box
+                return box
+    many = isinstance(said, list) and len(said) != 4 and all(map(_is_number, said))
+    text = f'has {len(said)} numbers, not 4' if many else f'is {str(said)[:60]}'
+    report.problem(_place(annotation), 'bbox', f"its 'bbox' {text}", SIZED)
+    return []
 
 
-def _finish(
+def _complete(
     annotation: dict,
+    points: np.ndarray,
     labelled: np.ndarray,
-    box: np.ndarray | None,
-    size: np.ndarray,
+    size: Size,
+    box: list[float] | None,
     meta: MetaInfo,
     report: Report,
 ) -> bool:
     """Box, segmentation and area of an annotation; False if it is nowhere."""
-    masked = not len(labelled) or annotation.get('iscrowd')
+    masked = not annotation['num_keypoints'] or annotation.get('iscrowd', 0)
     segmentation = annotation.get('segmentation')
     if masked and segmentation:
-        segmentation = annotation['segmentation'] = _segmentation(annotation, size, report)
+        segmentation = annotation['segmentation'] = examine_segmentation(
+            annotation, _place(annotation), size, report
+        )
     if box is None or not _meets(box, size):
-        if len(labelled):
-            low, high = labelled.min(0), labelled.max(0)
+        if labelled.any():
+            xy = points[labelled, :2]
+            low, high = xy.min(0), xy.max(0)
             annotation['bbox'] = [*low.tolist(), *(high - low).tolist()]
             report.notes[BOXES] += 1
         elif box is None:
-            extent = _extent(segmentation, size) if masked and segmentation else None
+            extent = extent_of(segmentation) if masked and segmentation else None
             if extent is None:
                 report.notes[NOWHERE] += 1
                 return False
@@ -291,8 +288,8 @@ def _finish(
             annotation['segmentation'] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
     area = annotation.get('area', 1)
     if area is None or area == 0:
-        annotation.pop('area')
-    elif not isinstance(area, (int, float)) or isinstance(area, bool) or not 0 < area < np.inf:
+        del annotation['area']
+    elif type(area) not in _PLAIN or not 0 < area < _HUGE:
         report.problem(
             _place(annotation),
             'area',
@@ -302,117 +299,7 @@ def _finish(
     return True
 
 
-def _meets(box: np.ndarray, size: np.ndarray) -> bool:
+def _meets(box: list[float], size: Size) -> bool:
     """Whether a box has an extent in the image."""
     x, y, w, h = box
     return w > 0 and h > 0 and x < size[0] and y < size[1] and x + w > 0 and y + h > 0
-
-
-# ------------------------------------------------------------ segmentations
-
-
-def _segmentation(annotation: dict, size: np.ndarray, report: Report) -> Any:
-    """What is masked out, in one of COCO's forms."""
-    said = annotation['segmentation']
-    width, height = size.astype(int).tolist()
-    text = ''
-    if isinstance(said, list):
-        if not isinstance(said[0], (list, dict)):  # one polygon, without the list around it
-            said = [said]
-        for polygon in said:
-            try:
-                corners = np.array(polygon, float)
-            except (TypeError, ValueError, OverflowError):
-                corners = np.empty((0, 0))
-            if corners.ndim != 1 or len(corners) % 2:
-                text = f'has {str(polygon)[:40]} in the place of a polygon'
-            elif len(corners) and not np.abs(corners).max() < FAR:
-                text = 'has a polygon with coordinates far outside of the image'
-    elif isinstance(said, dict):
-        counts = said.get('counts')
-        if not isinstance(counts, (list, str)) or not isinstance(said.get('size'), list):
-            text = 'has no "size" and "counts"'
-        elif said['size'] != [height, width]:
-            text = f'is of size {said["size"]}, in an image of height and width {[height, width]}'
-        elif isinstance(counts, list):
-            whole = all(type(count) is int and count >= 0 for count in counts)
-            if not whole or sum(counts) != width * height:
-                text = 'has counts that do not add up to the size of the image'
-    else:
-        text = f'is {str(said)[:40]}'
-    if text:
-        report.problem(
-            _place(annotation), 'segmentation', f"its 'segmentation' {text}", _SEGMENTED
-        )
-        return []
-    return said
-
-
-def _extent(segmentation: Any, size: np.ndarray) -> list[float] | None:
-    """x, y, width, height of a segmentation."""
-    if isinstance(segmentation, dict):
-        rle = segmentation
-        if isinstance(rle['counts'], list):
-            rle = coco_mask.frPyObjects(rle, *rle['size'])
-        return coco_mask.toBbox(rle).tolist()
-    corners = np.array([value for polygon in segmentation for value in polygon]).reshape(-1, 2)
-    if not len(corners):
-        return None
-    low, high = corners.min(0), corners.max(0)
-    return [*low.tolist(), *(high - low).tolist()]
-
-
-# ---------------------------------------------------------- the file as a whole
-
-
-class _Most:
-    """Notices keypoints that are shares of the image, as YOLO and Label Studio write them."""
-
-    def __init__(self) -> None:
-        self.largest, self.smallest, self.side = 0.0, np.inf, 0.0
-
-    def add(self, points: np.ndarray, sizes: np.ndarray) -> None:
-        labelled = points[points[..., 2] > 0][..., :2]
-        labelled = labelled[np.isfinite(labelled).all(-1)]
-        if len(labelled):
-            self.largest = max(self.largest, labelled.max())
-            self.smallest = min(self.smallest, labelled.min())
-            self.side = max(self.side, sizes.max())
-
-    def judge(self, report: Report) -> None:
-        if 0 <= self.smallest and 0 < self.largest <= 1 and self.side > 2:
-            report.problem(
-                '',
-                'keypoints',
-                'all labelled keypoints lie between 0 and 1',
-                'COCO has pixels: multiply x by the width and y by the height of the image, those '
-                'of boxes, too',
-            )
-
-
-class _Corners:
-    """Notices boxes that are two corners, or shares of the image."""
-
-    def __init__(self) -> None:
-        self.count = self.beyond = 0
-        self.corners = self.shares = True
-
-    def add(self, box: np.ndarray, size: np.ndarray) -> None:
-        self.count += 1
-        self.corners &= bool((box[2:] >= box[:2]).all())
-        self.shares &= bool((box >= 0).all() and (box <= 1).all() and (size > 2).all())
-        self.beyond += bool((box[:2] + box[2:] > size + 1).any())
-
-    def judge(self, report: Report) -> None:
-        if self.count and self.shares:
-            report.problem(
-                '', 'bbox', 'all boxes lie between 0 and 1', f'{_SIZED}: multiply by the size'
-            )
-        elif self.count >= _FEW and self.corners and 2 * self.beyond > self.count:
-            report.problem(
-                '',
-                'bbox',
-                f'{self.beyond} of {self.count} boxes reach beyond their image as x, y, width, '
-                'height, and all can be x1, y1, x2, y2',
-                f'{_SIZED}: subtract the first corner from the second',
-            )
