@@ -385,11 +385,14 @@ def test_all_problems_are_found_at_once(root):
 
 # ------------------------------------------------------------------- images
 PLACES = {
-    'prefix': (lambda name: f'/data/upload/3/{name}', 'val2017/{name} does'),
-    'url': (lambda name: f'/data/local-files/?d=up%2F{name}', 'val2017/{name} does'),
-    'folder': (lambda name: f'cam1/{name}', 'val2017/{name} does'),
-    'suffix': (lambda name: name.split('.')[0] + '.tiff', 'val2017/{name} does'),
-    'other': (lambda name: 'missing.png', 'missing.png does not exist. Correct'),
+    'prefix': (lambda name: f'/data/upload/3/{name}', 'val2017/{name} exists'),
+    'url': (lambda name: f'/data/local-files/?d=up%2F{name}', 'val2017/{name} exists'),
+    'folder': (lambda name: f'cam1/{name}', 'val2017/{name} exists'),
+    'suffix': (lambda name: name.split('.')[0] + '.tiff', 'val2017/{name} exists'),
+    'other': (
+        lambda name: 'missing.png',
+        'missing.png, and no file of that name exists in .*2017 or beside it. Correct',
+    ),
 }
 
 
@@ -400,20 +403,26 @@ def test_missing_images_are_found_when_annotations_are_loaded(root, kind):
     damage(root, images_as(file_name=lambda image: rename(image['file_name'])))
     message = message.format(name=names[0])
     for mode in MODES:
-        with pytest.raises(ValueError, match=rf'val2017\.json: image \d+: .*{message}') as error:
+        with pytest.raises(
+            FileNotFoundError, match=rf'2017\.json: image \d+: .*{message}'
+        ) as error:
             build(root, mode)
         assert '(3 more like it)' in str(error.value) and 'data_prefix' in str(error.value)
 
 
 def test_images_in_the_folder_beside(root):
-    with pytest.raises(ValueError, match=r'train2017/.* does not exist, but .*val2017/.* does'):
+    with pytest.raises(
+        FileNotFoundError, match=r'not found: .*train2017/.*, but .*val2017/.* exis'
+    ):
         build(root, 'bottomup', data_prefix=dict(img='train2017'))
 
 
 def test_a_subset_needs_its_own_images_only(root):
     contents = json.loads((root / VAL).read_text())
     (root / 'val2017' / contents['images'][-1]['file_name']).unlink()
-    with pytest.raises(ValueError, match=f'image {contents["images"][-1]["id"]}: .*does not exist'):
+    with pytest.raises(
+        FileNotFoundError, match=f'image {contents["images"][-1]["id"]}: .*not found'
+    ):
         build(root, 'bottomup')
     assert len(build(root, 'bottomup', indices=2)) == 2
 

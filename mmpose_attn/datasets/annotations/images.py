@@ -48,8 +48,9 @@ def find_images(images: list[dict], folder: str, report: Report) -> None:
         report.problem(
             f'image {image["id"]}',
             'file_name',
-            f'{os.path.join(folder, image["file_name"])} does not exist{files.instead(image)}',
+            f'image not found: {os.path.join(folder, image["file_name"])}, {files.instead(image)}',
             _REMEDY,
+            missing=True,
         )
 
 
@@ -79,8 +80,8 @@ class _Files:
                 self._known[_stem(path)].append(path)
         found = self._known.get(_stem(image['file_name']), ())
         if found:
-            return f', but {" and ".join(found[:3])} {"do" if len(found) > 1 else "does"}'
-        return '' if self._known else f', and {self.folder} has no files'
+            return f'but {" and ".join(found[:3])} exist{"s" if len(found) == 1 else ""}'
+        return f'and no file of that name exists in {self.folder or "."} or beside it'
 
 
 def _stem(name: str) -> str:
@@ -90,14 +91,13 @@ def _stem(name: str) -> str:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Files below a folder and then in those beside it."""
+    """Files below a folder, then those below the one around it; not of the whole disk."""
+    inner = os.path.abspath(folder)
     count = 0
-    for root in (folder, os.path.dirname(os.path.abspath(folder))):
+    for root in (inner, os.path.dirname(inner)):
         for path, folders, names in os.walk(root):
-            if root != folder:
-                folders[:] = [
-                    each for each in folders if not os.path.join(path, each).startswith(folder)
-                ]
+            if root != inner:
+                folders[:] = [name for name in folders if os.path.join(path, name) != inner]
             for name in names:
                 count += 1
                 if count > _MOST:

@@ -15,12 +15,14 @@ class Problem:
         key: of the JSON that is wrong.
         text: what is wrong with it.
         remedy: what to do.
+        missing: whether it is a file that is not there.
     """
 
     place: str
     key: str
     text: str
     remedy: str
+    missing: bool = False
 
     def __str__(self) -> str:
         place = f'{self.place}: ' if self.place else ''
@@ -53,8 +55,8 @@ class Report:
         names = [str(category.get('name') or 'object') for category in self.categories]
         return ' or '.join(dict.fromkeys(names)) or 'object'
 
-    def problem(self, place: str, key: str, text: str, remedy: str) -> None:
-        self.problems.append(Problem(place, key, text, remedy))
+    def problem(self, place: str, key: str, text: str, remedy: str, missing: bool = False) -> None:
+        self.problems.append(Problem(place, key, text, remedy, missing))
 
     def lines(self) -> list[str]:
         """The notes, one a line, with the file's name."""
@@ -64,7 +66,8 @@ class Report:
         """One error for all problems: the first of every kind, and how many are like it.
 
         Raises:
-            ValueError: if there is a problem.
+            FileNotFoundError: if there are only files that are not there.
+            ValueError: if there is any other problem.
         """
         kinds: dict[tuple, list[Problem]] = {}
         for problem in self.problems:
@@ -76,4 +79,5 @@ class Report:
         if len(lines) > _MOST:
             lines[_MOST:] = [f'and problems of {len(lines) - _MOST} other kinds']
         if lines:
-            raise ValueError(f'{self.file}: ' + '\n'.join(lines))
+            kind = FileNotFoundError if all(p.missing for p in self.problems) else ValueError
+            raise kind(f'{self.file}: ' + '\n'.join(lines))
