@@ -22,6 +22,7 @@ NOWHERE = 'annotations have neither a labelled keypoint nor a bbox; they are lef
 _CHUNK = 4096  # annotations
 _PLAIN = (int, float)
 _HUGE = float('inf')
+_FAR = 1e9  # pixels
 _FLAGS = 'The third number of a keypoint is 0 (not labelled), 1 (labelled, hidden) or 2 (visible)'
 
 
@@ -183,7 +184,7 @@ def _labelled(
 ) -> np.ndarray:
     """Which keypoints are labelled, (N, K); makes the others so in ``points`` and annotations."""
     xy, flags = points[..., :2], points[..., 2]
-    number = np.isfinite(points).all(-1)
+    number = (np.abs(points) < _FAR).all(-1)  # nor are NaN and infinity
     for row in np.flatnonzero((np.isfinite(flags) & ~np.isin(flags, (0, 1, 2))).any(1)):
         odd = next(flag for flag in flags[row] if np.isfinite(flag) and flag not in (0, 1, 2))
         report.problem(
