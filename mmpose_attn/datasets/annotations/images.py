@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
+from mmpose_attn.files import path_inside
+
 from .report import Report
 
 RENAMED = 'file names are written with backslashes or percent signs; they are read as {}'
@@ -20,7 +22,20 @@ def find_images(images: list[dict], folder: str, report: Report) -> None:
 
     Names with the backslashes of Windows or the percent signs of a URL are
     corrected in place if that file is there.
+
+    Raises:
+        ValueError: a name leads out of the folder, where there is one.
     """
+    if folder:
+        for image in images:
+            try:
+                # a slash can be written as a percent sign, too
+                path_inside(folder, unquote(image['file_name']))
+            except ValueError as error:
+                raise ValueError(
+                    f'{report.file}: image {image["id"]}: {error}. Write names below '
+                    'data_prefix into the annotations'
+                ) from None
     if '://' in folder:
         return
     files = _Files(folder)

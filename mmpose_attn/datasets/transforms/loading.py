@@ -12,6 +12,8 @@ from mmpose.datasets.transforms import LoadImage
 from mmpose.registry import TRANSFORMS
 from PIL import Image
 
+from mmpose_attn.files import printable
+
 Size = tuple[int, int]
 MOST_REFUSED = 50  # images one after the other without one that can be used
 _ORIENTATION = 274  # EXIF's number of it; 1 is upright
@@ -87,7 +89,8 @@ class LoadPoseImage(LoadImage):
     def _refuse(self, path: str, error: Exception) -> None:
         if path not in self._warned:
             self._warned.add(path)
-            print_log(f'skipped unusable image {path} ({error})', 'current', level=logging.WARNING)
+            message = printable(f'skipped unusable image {path} ({error})')
+            print_log(message, 'current', level=logging.WARNING)
         self._refused.append(f'{path} ({error})')
         if len(self._refused) >= MOST_REFUSED:
             different = list(dict.fromkeys(self._refused))
