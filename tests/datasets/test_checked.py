@@ -559,6 +559,14 @@ def test_missing_mpii_files(mpii, gone):
         (lambda people: people[0].update(center='?'), "person 0: its 'center' are not numbers"),
         (lambda people: people[1]['joints_vis'].pop(), 'person 1: it does not have 16 joints'),
         (lambda people: people[1].update(joints=[[1, 1]] * 17), 'person 1: it does not have 16'),
+        (lambda people: people[1].update(joints_vis=[3] * 16), "person 1: its 'joints_vis' has 3"),
+        (lambda people: people[1].update(scale=0), "person 1: its 'scale' has a value that is no"),
+        (lambda people: people[1].update(image='a.jpg'), "person 1: its 'image' is 'a.jpg'"),
+        (
+            lambda people: people[0]['joints'].__setitem__(5, [None, 1]),
+            "person 0: its 'joints' has",
+        ),
+        (lambda people: [p.update(joints=[[0.5, 1]] * 16) for p in people], 'between 0 and 1'),
         (lambda people: people.pop(), 'people and . head boxes'),
         (lambda people: people.append(people[0]), 'head boxes are not those of these'),
         (lambda people: people.clear(), '0 people'),
@@ -568,6 +576,13 @@ def test_odd_mpii_names_the_files(mpii, change, message):
     edit_json(mpii / 'annotations/mpii_val.json', change)
     with pytest.raises(ValueError, match=rf'mpii_val\.json with head boxes .*mat: .*{message}'):
         build_mpii(mpii, True)
+
+
+def test_missing_mpii_images(mpii):
+    name = sorted((mpii / 'images').iterdir())[0].name
+    (mpii / 'images' / name).rename(mpii / f'other_{name}')
+    with pytest.raises(FileNotFoundError, match=f'mpii_.*json.*: image not found: .*images/{name}'):
+        build_mpii(mpii), build_mpii(mpii, True)
 
 
 @pytest.mark.parametrize(

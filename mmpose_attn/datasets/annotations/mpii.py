@@ -31,6 +31,12 @@ def examine_mpii(people: Any, joints: int, report: Report) -> None:
                 text = _image(person[key]) if shape is None else _numbers(person, key, shape)
             if text:
                 report.problem(f'person {number}', key, text, _LAYOUT)
+    if not report.problems:
+        labelled = [
+            np.array(person['joints'])[np.array(person['joints_vis']) != 0] for person in people
+        ]
+        if any(map(len, labelled)) and np.concatenate(labelled).max() <= 1:
+            report.problem('', 'joints', 'all joints lie between 0 and 1', 'MPII has pixels')
 
 
 def _image(name: Any) -> str:
