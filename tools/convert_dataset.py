@@ -15,8 +15,8 @@ def main() -> None:
         'sources',
         nargs='+',
         metavar='SOURCE',
-        help="YOLO's data.yaml, a folder of labelme's files, Label Studio's export as JSON, or COCO "
-        'files; SPLIT=SOURCE names a split',
+        help="YOLO's data.yaml, a folder of labelme's files, Label Studio's export as JSON, or "
+        'COCO files; SPLIT=SOURCE names a split',
     )
     add('--out', required=True, metavar='DIR', help='where it goes: absent or empty')
     add('--from', dest='source_format', choices=FORMATS, help='format (default: as it looks)')

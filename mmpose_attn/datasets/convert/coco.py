@@ -4,20 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmpose_attn.files import read_json
+
 from .pictures import check_size, picture_size
 from .records import Annotated, Item, Keypoints, Picture, make_item, make_keypoints
 
 GROWTH = 0.1  # of the hull of keypoints, each way, where an object has no box
-
-
-def load_json(file: Path, **kwargs):
-    """The contents of a JSON file; raises FileNotFoundError and ValueError that name it."""
-    if not file.is_file():
-        raise FileNotFoundError(f'file not found: {file}')
-    try:
-        return json.loads(file.read_text(encoding='utf-8-sig'), **kwargs)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f'{file} is not valid JSON ({error})') from error
 
 
 def hull(
@@ -62,7 +54,7 @@ def read_coco(
     data = None
     crowds = boxless = polygons = 0
     for split, file in files.items():
-        contents = load_json(file)
+        contents = read_json(file, 'annotation file', dict)
         try:
             categories = sorted(contents['categories'], key=lambda entry: entry['id'])
             pictures = {entry['id']: entry for entry in contents['images']}

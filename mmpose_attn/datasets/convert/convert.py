@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mmpose_attn.files import read_json
+
 from . import label_studio, labelme
-from .coco import load_json, read_coco, write_coco
+from .coco import read_coco, write_coco
 from .metainfo import metainfo_text, read_metainfo
 from .records import Annotated, Keypoints, Picture, make_keypoints
 from .yolo import read_yolo, write_yolo
@@ -114,7 +116,7 @@ def _detect(source: Path) -> str:
         if (source / 'data.yaml').is_file():
             raise ValueError(f'{source} is a YOLO data set: give its data.yaml')
         return 'labelme'
-    contents = load_json(source)
+    contents = read_json(source)
     if isinstance(contents, dict) and 'images' in contents:
         return 'coco'
     if isinstance(contents, dict) and 'shapes' in contents:

@@ -9,7 +9,8 @@ from decimal import Decimal
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from .coco import load_json
+from mmpose_attn.files import read_json
+
 from .objects import Point, Region, assemble, visibility
 from .pictures import PictureFolder, check_size, picture_size
 from .records import Annotated, Picture
@@ -68,7 +69,7 @@ def point_labels(file: Path) -> list[str]:
 
 
 def _tasks(file: Path) -> list[dict]:
-    contents = load_json(file, parse_float=Decimal)
+    contents = read_json(file, 'export')
     tasks = [contents] if isinstance(contents, dict) else contents
     if (
         not isinstance(tasks, list)
@@ -226,9 +227,9 @@ def _region(
     return Region(label, bbox, polygon, None, where)
 
 
-def _px(percent: Decimal | int, side: int) -> float:
-    """Pixels, exactly: a decimal times a whole number."""
-    value = float(Decimal(percent) * side / 100)
+def _px(percent: float, side: int) -> float:
+    """Pixels, exactly: the decimal in the file times a whole number."""
+    value = float(Decimal(repr(percent)) * side / 100)
     if not math.isfinite(value):
         raise ValueError('a coordinate is not a number')
     return value

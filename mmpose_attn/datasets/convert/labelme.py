@@ -7,12 +7,14 @@ label is its class, and ``group_id`` ties them together.
 import math
 from pathlib import Path, PureWindowsPath
 
-from .coco import load_json
+from mmpose_attn.files import read_json
+
 from .objects import Point, Region, assemble, visibility
 from .pictures import PictureFolder, check_size, list_pictures
 from .records import Annotated, Picture
 
 _TIE = 'group_id'
+_CORNERS = dict(point=1, rectangle=2, polygon=3)  # at least, and of the first two exactly
 
 
 def read_labelme(
@@ -51,7 +53,7 @@ def point_labels(folder: Path) -> list[str]:
     return [
         str(shape.get('label'))
         for file in sorted(folder.rglob('*.json'))
-        for shape in _shapes(load_json(file), file)
+        for shape in _shapes(read_json(file), file)
         if shape.get('shape_type') == 'point'
     ]
 
@@ -66,7 +68,7 @@ def _shapes(contents: object, file: Path) -> list[dict]:
 def _read_file(
     file: Path, data: Annotated, elsewhere: PictureFolder | None, root: Path, outside: str
 ) -> Picture:
-    contents = load_json(file)
+    contents = read_json(file)
     shapes = _shapes(contents, file)
     stated = str(contents.get('imagePath') or '')
     if not stated:
@@ -85,34 +87,34 @@ def _read_file(
     for number, shape in enumerate(shapes):
         where = f'{file}: shape {number} ({shape.get("label")!r})'
         label, group = str(shape.get('label') or '').strip(), shape.get('group_id')
-        corners = _corners(shape, where)
         kind = shape.get('shape_type')
-        if kind == 'point':
-            v = _visibility(shape, where)
-            points.append(Point(label, *corners[0], v, group, where))
-        elif kind in ('rectangle', 'polygon'):
-            xs, ys = zip(*corners)
-            bbox = min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
-            flat = [value for corner in corners for value in corner]
-            regions.append(Region(label, bbox, flat if kind == 'polygon' else None, group, where))
-        else:
+        if kind not in _CORNERS:
             raise ValueError(
                 f'{where}: a {kind}; keypoints are points, objects rectangles or polygons'
             )
+        corners = _corners(shape, where)
+        if kind == 'point':
+            v = _visibility(shape, where)
+            points.append(Point(label, *corners[0], v, group, where))
+        else:
+            xs, ys = zip(*corners)
+            bbox = min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+            flat = [value for corner in corners for value in corner] if kind == 'polygon' else None
+            regions.append(Region(label, bbox, flat, group, where))
     name = path.relative_to(root.resolve()) if path.is_relative_to(root.resolve()) else path.name
     items = assemble(points, regions, data, size, str(file), outside, _TIE)
     return Picture(path, Path(name).as_posix(), size, items)
 
 
 def _corners(shape: dict, where: str) -> list[tuple[float, float]]:
-    need = dict(point=1, rectangle=2, polygon=3).get(shape.get('shape_type'), 1)
+    need = _CORNERS[shape['shape_type']]
     try:
         corners = [(float(x), float(y)) for x, y in shape['points']]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f'{where}: its points are not pairs of numbers') from error
     if not all(math.isfinite(value) for corner in corners for value in corner):
         raise ValueError(f'{where}: a coordinate is not a number')
-    if len(corners) < need or (need == 1 and len(corners) != 1):
+    if len(corners) < need or (need < 3 and len(corners) != need):
         raise ValueError(f'{where}: it has {len(corners)} points')
     return corners
 

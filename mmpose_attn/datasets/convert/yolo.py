@@ -10,6 +10,8 @@ from pathlib import Path
 
 import yaml
 
+from mmpose_attn.files import read_yaml
+
 from .pictures import list_pictures, picture_size
 from .records import Annotated, Item, Keypoints, Picture, make_item, make_keypoints
 
@@ -31,7 +33,7 @@ def read_yolo(file: Path, keypoints: Keypoints | None = None, outside: str = 'er
         FileNotFoundError: a file or folder that it names is not there.
         ValueError: something in it has no meaning; file and line are named.
     """
-    about = _load_yaml(file)
+    about = read_yaml(file, 'data set', dict)
     count, values = _kpt_shape(about, file)
     classes = _classes(about, file)
     known = keypoints or _keypoints(about, count, file)
@@ -44,7 +46,7 @@ def read_yolo(file: Path, keypoints: Keypoints | None = None, outside: str = 'er
         data.notes.append(f'{file} has no flip_idx: left and right were taken from the names')
     elif keypoints is None and 'flip_idx' not in about:
         data.notes.append(
-            f'{file} has no flip_idx: in a mirror image every keypoint stays what it is. Is that so?'
+            f'{file} has no flip_idx: in a mirror image each keypoint stays what it is. Is it so?'
         )
     for split in SPLITS:
         if about.get(split):
@@ -57,16 +59,6 @@ def read_yolo(file: Path, keypoints: Keypoints | None = None, outside: str = 'er
     if not data.splits:
         raise ValueError(f'{file} names no pictures: it has none of train, val and test')
     return data
-
-
-def _load_yaml(file: Path) -> dict:
-    try:
-        about = yaml.safe_load(file.read_text(encoding='utf-8-sig'))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f'{file} is not valid YAML ({error})') from error
-    if not isinstance(about, dict):
-        raise ValueError(f'{file} is not the data.yaml of a YOLO data set')
-    return about
 
 
 def _kpt_shape(about: dict, file: Path) -> tuple[int, int]:
@@ -224,15 +216,13 @@ def _read_line(
     points = []
     for i in range(0, len(rest), values):
         x, y = rest[i : i + 2]
-        v = rest[i + 2] if values == 3 else 2
-        if v != int(v):
-            v = float(v)  # make_item says what is wrong with it
-        elif values == 2 and (min(x, y) < 0 or x == y == 0):
-            x, y, v = Decimal(0), Decimal(0), 0  # how a missing one is written without v
+        v = rest[i + 2] if values == 3 else Decimal(2)
+        if values == 2 and (min(x, y) < 0 or x == y == 0):
+            x = y = v = Decimal(0)  # how a missing one is written without v
+        # make_item says what is wrong with a fraction
+        seen = int(v) if v == int(v) else float(v)
         # a decimal times a whole number is exact, so all that the text says is kept
-        points.append(
-            (float(x * size[0]), float(y * size[1]), v if isinstance(v, float) else int(v))
-        )
+        points.append((float(x * size[0]), float(y * size[1]), seen))
     bbox = _pixels(box[0], box[2], size[0]) + _pixels(box[1], box[3], size[1])
     return make_item(int(kind), points, (bbox[0], bbox[2], bbox[1], bbox[3]), size, where, outside)
 
