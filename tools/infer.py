@@ -34,6 +34,11 @@ def parse_args() -> argparse.Namespace:
     )
     add('--config', required=True, help='config of the pose network')
     add('--checkpoint', required=True, help='its weights')
+    add(
+        '--allow-missing',
+        action='store_true',
+        help='go on where a checkpoint lacks weights, which then are random (default: an error)',
+    )
     add('--out', required=True, metavar='DIR', help='folder for the results')
     boxes = parser.add_argument_group(
         'boxes for a top-down network (default: every image is one person)'

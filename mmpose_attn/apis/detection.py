@@ -73,6 +73,7 @@ class PersonDetector:
         score_thr: float = 0.3,
         nms_thr: float | None = None,
         batch: int = 8,
+        strict: bool = True,
     ) -> None:
         _check_thresholds(score_thr, nms_thr)
         device = check_device(device)
@@ -89,7 +90,7 @@ class PersonDetector:
             steps[0]['type'] = 'mmdet.LoadImageFromNDArray'
             self._pipeline = Compose(steps)
         if checkpoint is not None:
-            meta = load_weights(self.model, checkpoint)
+            meta = load_weights(self.model, checkpoint, strict)
             names = meta.get('dataset_meta') or meta
             names = {str(key).lower(): value for key, value in names.items()}.get('classes')
             if names is not None:

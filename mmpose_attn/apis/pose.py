@@ -69,6 +69,8 @@ class PosePredictor:
             CPU); decoding stays in float32.
         flip_test: also predict the mirror image; None leaves it to the config.
         cfg_options: changes of the config, ``{'model.test_cfg.flip_test': True}``.
+        strict: whether the checkpoint must hold all weights; otherwise what is
+            missing stays random, with a warning.
 
     Attributes:
         topdown: whether people come from boxes.
@@ -90,6 +92,7 @@ class PosePredictor:
         amp: bool = False,
         flip_test: bool | None = None,
         cfg_options: dict | None = None,
+        strict: bool = True,
     ) -> None:
         if batch < 1:
             raise ValueError(f'batch must be positive, got {batch}')
@@ -114,7 +117,7 @@ class PosePredictor:
         if boxes is not None and not self.topdown:
             raise ValueError('a bottom-up network finds people by itself: leave boxes out')
         if checkpoint is not None:
-            meta = load_weights(self.model, checkpoint)
+            meta = load_weights(self.model, checkpoint, strict)
             self.model.dataset_meta = meta.get('dataset_meta') or self.model.dataset_meta
         if flip_test is not None:
             self.model.test_cfg = dict(self.model.test_cfg or {}, flip_test=flip_test)

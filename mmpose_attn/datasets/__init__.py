@@ -1,6 +1,7 @@
 """Datasets and transforms: importing this package registers them into MMPose's registries."""
 
-from .checked import CheckedCocoDataset, CheckedCrowdPoseDataset, CheckedMpiiDataset
+from .checked import CheckedCocoDataset, CheckedCrowdPoseDataset
+from .mpii import CheckedMpiiDataset
 from .transforms import (
     BottomupCrowdMask,
     BottomupMultiScaleResize,

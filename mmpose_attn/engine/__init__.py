@@ -4,13 +4,12 @@ from .checkpoint import (
     CheckpointError,
     CorruptCheckpointError,
     UnsafeCheckpointError,
-    check_shapes,
     install_safe_loading,
-    register_shape_check,
 )
 from .hooks import ChannelsLastHook, FinetuneCheckHook, PlainCheckpointHook
 from .optim import CPUAutocastOptimWrapper
 from .upstream import run_mmpose_tool
+from .weights import check_shapes, register_missing_check, register_shape_check, whole_weights
 
 __all__ = [
     'CPUAutocastOptimWrapper',
@@ -22,6 +21,8 @@ __all__ = [
     'UnsafeCheckpointError',
     'check_shapes',
     'install_safe_loading',
+    'register_missing_check',
     'register_shape_check',
     'run_mmpose_tool',
+    'whole_weights',
 ]

@@ -2,7 +2,7 @@
 _base_ = ['./hrnet_w32_backbone.py']
 
 model = dict(
-    type='TopdownPoseEstimator',
+    type='CheckedTopdownPoseEstimator',
     data_preprocessor=dict(type='PoseDataPreprocessor'),
     head=dict(
         type='HeatmapHead',
