@@ -570,7 +570,10 @@ def test_odd_mpii_names_the_files(mpii, change, message):
     'name, message',
     [
         ('mpii_val.json', r'mpii_val\.json is not valid JSON'),
-        ('mpii_gt_val.mat', r'mpii_val\.json with head boxes .*mat: the head boxes are not those of'),
+        (
+            'mpii_gt_val.mat',
+            r'mpii_val\.json with head boxes .*mat: the head boxes are not those of',
+        ),
     ],
 )
 def test_broken_mpii_files(mpii, name, message):

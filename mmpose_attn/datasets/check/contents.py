@@ -13,6 +13,9 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger
 from mmpose.registry import DATASETS
 
+from ..annotations import read_annotations
+from ..checked import CheckedAnnotations
+
 
 @dataclass
 class Objects:
@@ -49,6 +52,7 @@ class Contents:
     objects: Objects
     categories: dict[int, str]
     said: list[str] = field(default_factory=list)
+    boxed: bool = False  # whether the boxes are annotated, rather than made of a centre and scale
 
 
 def leaves(cfg: ConfigDict) -> list[ConfigDict]:
@@ -91,35 +95,62 @@ def listening() -> Iterator[list[str]]:
         logger.handlers = kept
 
 
+class DataError(ValueError):
+    """A data set that cannot be used; ``problems`` are all reasons that are known."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__('; '.join(problems))
+        self.problems = problems
+
+
 def load(cfg: ConfigDict) -> Contents:
     """Build a data set as a training or test does, and collect what is annotated in it.
 
     A data set of detected boxes is built with those first, as they are checked then.
 
     Raises:
-        Exception: what its class raises for what is wrong with its files.
+        DataError: it cannot be built.
     """
     cfg = copy.deepcopy(cfg)
     cfg['serialize_data'] = False
-    with listening() as said:
-        dataset = DATASETS.build(cfg)
-        dataset.full_init()
-        if cfg.get('bbox_file'):
-            cfg['bbox_file'] = None
+    try:
+        with listening() as said:
+            found = _examined(cfg)
             dataset = DATASETS.build(cfg)
             dataset.full_init()
-    coco = getattr(dataset, 'coco', None)
-    contents = _of_coco(dataset, coco) if coco is not None else _of_samples(dataset)
+            if cfg.get('bbox_file'):
+                cfg['bbox_file'] = None
+                dataset = DATASETS.build(cfg)
+                dataset.full_init()
+    except DataError:
+        raise
+    except Exception as error:  # whatever a class raises is what is wrong with its files
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise DataError(lines or [type(error).__name__]) from error
+    if found is None and getattr(dataset, 'coco', None) is not None:
+        found = dataset.coco.dataset
+    contents = _of_samples(dataset) if found is None else _of_coco(dataset, found)
     contents.said = list(dict.fromkeys(said))
     return contents
 
 
-def _of_coco(dataset: BaseDataset, coco) -> Contents:
+def _examined(cfg: ConfigDict) -> dict | None:
+    """The contents of a COCO-style file as our data sets read it; all its problems at once."""
+    dataset = DATASETS.build(dict(cfg, lazy_init=True))
+    if not isinstance(dataset, CheckedAnnotations) or not os.path.isfile(dataset.ann_file):
+        return None
+    contents, report = read_annotations(dataset.ann_file, dataset.meta())
+    if report.problems:
+        raise DataError([f'{report.file}: {problem}' for problem in report.problems])
+    return contents
+
+
+def _of_coco(dataset: BaseDataset, found: dict) -> Contents:
     joints = dataset.metainfo['num_keypoints']
-    images = list(coco.imgs.values())
+    images = found['images']
     place = {entry['id']: i for i, entry in enumerate(images)}
     folder = dataset.data_prefix.get('img') or ''
-    anns = [ann for ann in coco.anns.values() if ann['image_id'] in place]
+    anns = [ann for ann in found['annotations'] if ann['image_id'] in place]
     points = np.zeros((len(anns), joints, 3))
     boxes = np.zeros((len(anns), 4))
     for i, ann in enumerate(anns):
@@ -143,7 +174,8 @@ def _of_coco(dataset: BaseDataset, coco) -> Contents:
         [os.path.join(folder, entry['file_name']) for entry in images],
         [_size(entry) for entry in images],
         objects,
-        {entry['id']: entry['name'] for entry in coco.dataset.get('categories', [])},
+        {entry['id']: entry.get('name', '') for entry in found.get('categories', [])},
+        boxed=True,
     )
 
 

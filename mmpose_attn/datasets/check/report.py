@@ -14,11 +14,11 @@ class Table:
     rows: list[list[str]]
 
     def text(self) -> str:
-        widths = [max(len(row[i]) for row in [self.head, *self.rows]) for i in range(len(self.head))]
+        rows = [self.head, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*rows)]
         lines = [
-            '  '.join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in cells).rstrip()
-            for row in [self.head, *self.rows]
-            for cells in [list(enumerate(zip(row, widths)))]
+            '  '.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+            for row in rows
         ]
         return '\n'.join([self.title, *(f'  {line}' for line in lines)])
 

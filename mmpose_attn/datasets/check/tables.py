@@ -79,8 +79,8 @@ def find_problems(
     labelled = objects.visible > 0
     keys = defaultdict(list)
     for i in np.flatnonzero(labelled.any(1)):
-        exact = np.where(labelled[i, :, None], objects.points[i], 0)
-        keys[objects.image[i], objects.category[i], exact.tobytes(), labelled[i].tobytes()].append(i)
+        exact = np.where(labelled[i, :, None], objects.points[i], np.nan).tobytes()
+        keys[objects.image[i], objects.category[i], exact].append(i)
     section.several(
         [
             f'the same object {len(several)} times in {paths[objects.image[several[0]]]}: '
@@ -91,9 +91,10 @@ def find_problems(
         'objects that are there several times',
     )
     sizes = _sizes(contents)
-    low, high = objects.points.min(-1) < -_SLACK, (
-        objects.points > sizes[objects.image][:, None] + _SLACK
-    ).any(-1)
+    low, high = (
+        objects.points.min(-1) < -_SLACK,
+        (objects.points > sizes[objects.image][:, None] + _SLACK).any(-1),
+    )
     beyond = np.argwhere(labelled & (low | high))
     names = contents.dataset.metainfo['keypoint_id2name']
     section.several(
@@ -144,7 +145,7 @@ def _sizes(contents: Contents) -> np.ndarray:
 def _boxes_outside(contents: Contents) -> np.ndarray:
     boxes, sizes = contents.objects.boxes, _sizes(contents)[contents.objects.image]
     ends = boxes[:, :2] + boxes[:, 2:]
-    if getattr(contents.dataset, 'coco', None) is None:
+    if not contents.boxed:
         return np.zeros(len(boxes), bool)  # made of a centre and a scale, larger than the object
     return ((boxes[:, :2] < -_SLACK) | (ends > sizes + _SLACK)).any(1)
 
