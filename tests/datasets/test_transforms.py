@@ -9,13 +9,14 @@ from mmpose.registry import TRANSFORMS
 from pycocotools import mask as coco_mask
 from scipy import stats
 
+from mmpose_attn.datasets import transforms
 from mmpose_attn.datasets.transforms import (
     BottomupCrowdMask,
     BottomupMultiScaleResize,
     BottomupUniformAffine,
     LoadPoseImage,
     PackBottomupInputs,
-    bottomup,
+    loading,
 )
 from tests.data_helpers import jpeg, record_log
 
@@ -25,7 +26,7 @@ FLIP_CODE = {'horizontal': 1, 'vertical': 0, 'diagonal': -1}
 @pytest.fixture
 def warnings_logged(monkeypatch):
     """What the transforms log."""
-    return record_log(monkeypatch, bottomup)
+    return record_log(monkeypatch, loading)
 
 
 # ------------------------------------------------------------------ loading
@@ -530,4 +531,4 @@ def test_registered():
         'LoadPoseImage',
         'PackBottomupInputs',
     ):
-        assert TRANSFORMS.get(name) is getattr(bottomup, name)
+        assert TRANSFORMS.get(name) is getattr(transforms, name)

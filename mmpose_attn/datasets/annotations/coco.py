@@ -48,6 +48,7 @@ def read_annotations(
 def examine(contents: dict, file: str, meta: MetaInfo) -> Report:
     """As :func:`read_annotations`, contents in memory, which are changed in place."""
     report = Report(file)
+    report.unannotated = 'annotations' not in contents
     images, annotations, categories = (
         _entries(contents, key, report) for key in ('images', 'annotations', 'categories')
     )

@@ -37,6 +37,7 @@ class Report:
         problems: what must be mended in the file.
         notes: what was put right or left out, and how often.
         categories: of the objects that have keypoints, as the file lists them.
+        unannotated: whether it only lists images, as for a submission.
     """
 
     def __init__(self, file: str) -> None:
@@ -44,6 +45,7 @@ class Report:
         self.problems: list[Problem] = []
         self.notes: Counter[str] = Counter()
         self.categories: list[dict] = []
+        self.unannotated = False
 
     @property
     def objects(self) -> str:
