@@ -9,10 +9,11 @@ import numpy as np
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
+from mmpose_attn.engine import find_disagreements
 from mmpose_attn.files import replacing
 
 from .contact_sheet import sheet
-from .contents import Contents, DataError, leaves, load, loaders
+from .contents import Contents, DataError, leaves, load, loaders, quiet
 from .oracles import LOST, Oracle, evaluate, imperfect
 from .page import page
 from .pictures import default_processes, in_processes, read_pictures
@@ -55,7 +56,7 @@ def check_dataset(
         raise ValueError(f'jobs must be positive, got {jobs}')
     jobs = jobs or default_processes()
     report, sheets = Report(str(getattr(cfg, 'filename', '') or 'a config')), {}
-    with DefaultScope.overwrite_default_scope('mmpose'):
+    with DefaultScope.overwrite_default_scope('mmpose'), quiet():
         parts = Section('config')
         _agreement(cfg, parts)
         report.sections.append(parts)
@@ -81,10 +82,6 @@ def _read(config: str | os.PathLike) -> Config:
 
 
 def _agreement(cfg: Config, section: Section) -> None:
-    try:
-        from mmpose_attn.engine import find_disagreements
-    except ImportError:
-        return
 
     section.problems += [str(found) for found in find_disagreements(cfg)]
 

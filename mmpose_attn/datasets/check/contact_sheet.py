@@ -13,6 +13,14 @@ from .contents import Contents
 CELL = 420  # pixels of a picture in the sheet
 _LEFT, _RIGHT, _MIDDLE = (0, 140, 255), (255, 140, 0), (90, 220, 90)  # BGR
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_LINE = 14  # pixels between lines of text
+_LEGEND = (
+    ('left', _LEFT),
+    ('right', _RIGHT),
+    ('no partner', _MIDDLE),
+    ('ring: hidden', (90, 90, 90)),
+    ('purple: no loss there', (150, 0, 150)),
+)
 
 
 def sheet(contents: Contents, codec=None, rows: int = 6) -> np.ndarray | None:
@@ -35,13 +43,13 @@ def sheet(contents: Contents, codec=None, rows: int = 6) -> np.ndarray | None:
     for index in indices:
         try:
             info = dataset.get_data_info(index)
-            shown, inputs, points, visible, targets, mask = _run(dataset, index, codec)
+            shown, inputs, points, visible, targets, mask, turned = _run(dataset, index, codec)
         except Exception:  # a picture that cannot be used is named elsewhere
             continue
         path = info['img_path']
         image = shown if shown is not None else inputs
         cells += [
-            _annotation(image, contents, path),
+            _annotation(image, contents, path, None if 'invalid_segs' in info else info.get('id')),
             _draw(_enlarged(inputs), points, visible, dataset.metainfo, _grown(inputs)),
             _targets(inputs, targets, mask, dataset.metainfo),
         ]
@@ -49,10 +57,22 @@ def sheet(contents: Contents, codec=None, rows: int = 6) -> np.ndarray | None:
         name = path.rsplit('/', 1)[-1].encode('ascii', 'replace').decode()[-28:]
         captions += [
             f'{name}  {width}x{height}',
-            f'input {inputs.shape[1]}x{inputs.shape[0]}',
+            f'input {inputs.shape[1]}x{inputs.shape[0]}' + (', flipped' if turned else ''),
             'targets' if targets is not None else 'no targets in this pipeline',
         ]
-    return contact_sheet(cells, 3, (CELL, CELL), captions) if cells else None
+    if not cells:
+        return None
+    grid = contact_sheet(cells, 3, (CELL, CELL), captions)
+    return np.concatenate([_legend(grid.shape[1]), grid])
+
+
+def _legend(width: int) -> np.ndarray:
+    strip, x = np.full((24, width, 3), 245, np.uint8), 6
+    for text, color in _LEGEND:
+        cv2.circle(strip, (x + 5, 13), 5, color, 1 if 'ring' in text else -1, cv2.LINE_AA)
+        cv2.putText(strip, text, (x + 15, 17), _FONT, 0.45, (40, 40, 40), 1, cv2.LINE_AA)
+        x += 40 + cv2.getTextSize(text, _FONT, 0.45, 1)[0][0]
+    return strip
 
 
 def _choose(dataset: BaseDataset, rows: int) -> list[int]:
@@ -68,7 +88,7 @@ def _choose(dataset: BaseDataset, rows: int) -> list[int]:
 
 
 def _run(dataset: BaseDataset, index: int, codec) -> tuple:
-    """Picture, input, its keypoints, their visibility, target maps (K, h, w), and loss mask."""
+    """Picture, input, its keypoints, their visibility, target maps (K, h, w), loss mask, flip."""
     results, picture = dataset.get_data_info(index), None
     for step in dataset.pipeline.transforms:
         if hasattr(step, 'meta_keys'):
@@ -88,7 +108,8 @@ def _run(dataset: BaseDataset, index: int, codec) -> tuple:
         maps = codec(points, visible, results['input_size'])
     mask = results.get('heatmap_mask')
     maps, mask = (m[-1] if isinstance(m, list) else m for m in (maps, mask))
-    return picture, inputs.astype(np.uint8), points, visible, maps, mask
+    turned = bool(results.get('flip'))
+    return picture, inputs.astype(np.uint8), points, visible, maps, mask, turned
 
 
 def _into_input(results: dict) -> np.ndarray:
@@ -108,22 +129,32 @@ def _enlarged(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
 
 
-def _annotation(image: np.ndarray, contents: Contents, path: str) -> np.ndarray:
-    """A picture with all that is annotated in it: boxes, lines, keypoints, and their names."""
+def _annotation(image: np.ndarray, contents: Contents, path: str, ident: object) -> np.ndarray:
+    """What is annotated in a picture, the object with that id in the middle and with names."""
     objects = contents.objects
     own = np.flatnonzero(objects.image == contents.paths.index(path))
+    named = next((n for n, i in enumerate(own) if objects.ident[i] == ident), None)
+    origin = np.zeros(2)
+    if named is not None:  # top-down: the object and what is near
+        x, y, w, h = objects.boxes[own[named]]
+        reach = 0.9 * max(w, h)
+        middle = np.array((x + w / 2, y + h / 2))
+        low = np.clip(middle - reach, 0, np.array(image.shape[1::-1]) - 1).astype(int)
+        high = np.ceil(middle + reach).astype(int)
+        image, origin = image[low[1] : max(high[1], low[1] + 1), low[0] : high[0]], low
+    elif len(own):
+        size = objects.area[own] * (objects.visible[own] > 0).any(1)
+        named = int(size.argmax())
     factor = CELL / max(image.shape[:2])
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     out = cv2.resize(image, None, fx=factor, fy=factor, interpolation=how)
     for i in own:
-        x, y, w, h = objects.boxes[i] * factor
+        x, y = (objects.boxes[i, :2] - origin) * factor
+        w, h = objects.boxes[i, 2:] * factor
         corners = ((round(x), round(y)), (round(x + w), round(y + h)))
-        cv2.rectangle(out, *corners, (255, 255, 255) if not objects.crowd[i] else (0, 0, 255), 1)
-    largest = max(own, key=lambda i: objects.area[i] * objects.visible[i].any(), default=None)
-    named = None if largest is None else int(np.flatnonzero(own == largest)[0])
-    return _draw(
-        out, objects.points[own], objects.visible[own], contents.dataset.metainfo, factor, named
-    )
+        cv2.rectangle(out, *corners, (0, 0, 255) if objects.crowd[i] else (255, 255, 255), 1)
+    points = objects.points[own] - origin
+    return _draw(out, points, objects.visible[own], contents.dataset.metainfo, factor, named)
 
 
 def _draw(
@@ -160,28 +191,25 @@ def _name(
     names: dict[int, str],
     colors: list[tuple[int, int, int]],
 ) -> None:
-    """Names beside keypoints, each on its own line, with a stroke to its place."""
-    taken: list[tuple[int, int, int]] = []
-    for j in sorted(joints, key=lambda j: places[j][1]):
-        text = str(names[int(j)]).encode('ascii', 'replace').decode()
-        (width, height), _ = cv2.getTextSize(text, _FONT, 0.4, 1)
-        x, y = places[j][0] + 9, places[j][1] + height // 2
-        if x + width > image.shape[1]:
-            x = places[j][0] - 9 - width
-        for left, right, line in taken:
-            if abs(line - y) < height + 3 and x < right and left < x + width:
-                y = line + height + 3
-        taken.append((x, x + width, y))
-        cv2.line(
-            image,
-            places[j],
-            (x if x > places[j][0] else x + width, y - height // 2),
-            colors[j],
-            1,
-            cv2.LINE_AA,
+    """Names at the nearer border, one below the other, with a stroke to each keypoint."""
+    height, width = image.shape[:2]
+    middle = np.median([places[j][0] for j in joints]) if len(joints) else 0
+    for left in (True, False):
+        own = sorted(
+            (j for j in joints if (places[j][0] <= middle) == left), key=lambda j: places[j][1]
         )
-        cv2.putText(image, text, (x, y), _FONT, 0.4, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(image, text, (x, y), _FONT, 0.4, colors[j], 1, cv2.LINE_AA)
+        line = 0
+        for number, j in enumerate(own):
+            text = str(names[int(j)]).encode('ascii', 'replace').decode()
+            (wide, tall), _ = cv2.getTextSize(text, _FONT, 0.4, 1)
+            most = height - 4 - (len(own) - 1 - number) * _LINE  # those below need room as well
+            line = min(max(places[j][1] + tall // 2, line + _LINE, _LINE), most)
+            x = 3 if left else width - wide - 3
+            end = (x + wide + 2 if left else x - 2, line - tall // 2)
+            cv2.line(image, places[j], end, colors[j], 1, cv2.LINE_AA)
+            plate = (x - 2, line - tall - 2), (x + wide + 2, line + 4)
+            cv2.rectangle(image, *plate, (25, 25, 25), -1)
+            cv2.putText(image, text, (x, line), _FONT, 0.4, colors[j], 1, cv2.LINE_AA)
 
 
 def _targets(

@@ -1,8 +1,11 @@
 """What a config's data sets hold, as arrays, whatever their format."""
 
+import contextlib
 import copy
+import io
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -93,6 +96,18 @@ def listening() -> Iterator[list[str]]:
         yield said
     finally:
         logger.handlers = kept
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What libraries print, warn and log on the way is not shown; errors are."""
+    with (
+        listening(),
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        warnings.simplefilter('ignore')
+        yield
 
 
 class DataError(ValueError):

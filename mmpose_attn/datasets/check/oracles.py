@@ -5,17 +5,13 @@ targets that the codec makes of them, decoded as a network's maps are: no networ
 and codec can do better, except by luck.
 """
 
-import contextlib
 import copy
-import io
-import logging
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
-from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 from mmpose.datasets.datasets import MpiiDataset
 from mmpose.registry import KEYPOINT_CODECS, MODELS
@@ -232,16 +228,9 @@ def evaluate(evaluator: dict | list, dataset, answers: list[dict]) -> dict[str, 
     """
     metrics = Evaluator(copy.deepcopy(evaluator))
     metrics.dataset_meta = dataset.metainfo
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            for answer in answers:
-                metrics.process([answer])
-            return metrics.evaluate(len(answers))
-    finally:
-        logger.setLevel(level)
+    for answer in answers:
+        metrics.process([answer])
+    return metrics.evaluate(len(answers))
 
 
 def imperfect(figures: dict[str, float]) -> list[str]:
