@@ -1,4 +1,4 @@
-"""An own data set, drawn: flies with seven keypoints, in COCO's format or that of labelling tools."""
+"""An own data set, drawn: flies with seven keypoints, as COCO files or as labelme's."""
 
 import json
 import math
@@ -14,8 +14,28 @@ LINKS = ((0, 6), (6, 1), (6, 2), (6, 3), (1, 4), (1, 5))
 _BODY = np.array(
     [(0.5, 0), (-0.5, 0), (0.1, -0.45), (0.1, 0.45), (-0.6, -0.3), (-0.6, 0.3), (0.15, 0)]
 )
-_INK = ((40, 40, 220), (220, 60, 40), (40, 200, 40), (200, 200, 40), (40, 200, 220), (220, 40, 220))
+# left and right look alike, as they do in animals
+_INK = ((40, 40, 220), (220, 60, 40), (40, 200, 40), (40, 200, 40), (200, 40, 220), (200, 40, 220))
 _INK += ((20, 20, 20),)
+
+# what a config of an own data set says, on top of a base: bottom-up, and top-down
+CONFIG = """
+data_root = {root!r}
+own = dict(
+    data_root=data_root, data_prefix=dict(img='images/'), metainfo=dict(from_file={metainfo!r})
+)
+train_dataloader = dict(dataset=dict(ann_file='annotations/train.json', **own))
+val_dataloader = dict(dataset=dict(ann_file='annotations/val.json', **own))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
+test_evaluator = val_evaluator
+"""
+BOTTOM_UP = CONFIG + 'model = dict(head=dict(num_keypoints=7, decoder=dict('
+BOTTOM_UP += 'decode_keypoint_order=[6, 0, 1, 2, 3, 4, 5])))\n'
+TOP_DOWN = (
+    CONFIG + 'val_dataloader.update(dataset=dict(val_dataloader["dataset"], bbox_file=None))\n'
+)
+TOP_DOWN += 'model = dict(head=dict(out_channels=7))\n'
 
 
 def draw_flies(folder: Path, counts: dict[str, int], seed: int = 0, most: int = 2) -> Path:

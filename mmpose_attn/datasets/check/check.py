@@ -103,7 +103,7 @@ def _check(
     section.notes += contents.said
     describe(contents, section)
     found = read_pictures(
-        contents.paths, contents.sizes, leaf.pipeline[0], jobs, f'{section.name}: pictures'
+        contents.paths, contents.sizes, _loading(leaf), jobs, f'{section.name}: pictures'
     )
     sizes = [size or loaded for size, (loaded, _, _) in zip(contents.sizes, found)]
     contents.sizes = sizes
@@ -113,6 +113,14 @@ def _check(
     if phases != ['train']:
         codec = _oracles(cfg, phases[-1], contents, section, jobs)
     return sheet(contents, codec)
+
+
+def _loading(leaf: ConfigDict) -> dict:
+    """The pipeline's step that loads pictures."""
+    for step in leaf.get('pipeline') or ():
+        if 'Load' in str(step.get('type')):
+            return step
+    return dict(type='LoadPoseImage')
 
 
 def _oracles(cfg: Config, phase: str, contents: Contents, section: Section, jobs: int):

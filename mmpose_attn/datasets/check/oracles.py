@@ -241,7 +241,7 @@ def imperfect(figures: dict[str, float]) -> list[str]:
         if best is None:
             continue
         if best == 1 and value > 1.5:  # a percentage
-            value = value / 100
-        if not abs(value - best) < 1e-4:
+            best = 100.0
+        if not abs(value - best) < 1e-4 * max(best, 1):
             wrong.append(f'{name} {value:.4g}')
     return wrong
