@@ -79,9 +79,10 @@ class CheckedCocoMetric(CocoMetric):
             ),
             f'annotation file {path} of the evaluator',
         )
+        report.raise_problems()
         if not self.format_only:
             self._complete(contents, report)
-        report.raise_problems()
+            report.raise_problems()
         if report.notes[_AREAS]:
             print_log(
                 f'{report.file}: {report.notes[_AREAS]} {_AREAS}', 'current', level=logging.WARNING
@@ -116,11 +117,12 @@ class CheckedCocoMetric(CocoMetric):
             area = annotation.get('area') if self.use_area else None
             if area is not None:
                 continue
+            crowd = annotation.get('iscrowd', 0)
             _, _, width, height = annotation['bbox']
             if self.use_area:
                 annotation['area'] = width * height * _BOX_SHARE
                 report.notes[_AREAS] += 1
-            if width * height <= 0 and annotation['num_keypoints'] and not annotation['iscrowd']:
+            if width * height <= 0 and annotation['num_keypoints'] and not crowd:
                 report.problem(
                     f'annotation {annotation["id"]} of image {annotation["image_id"]}',
                     'area',

@@ -119,7 +119,7 @@ def _has_all(annotation: dict, meta: MetaInfo, report: Report) -> bool:
     said = annotation.get('keypoints', [])
     joints = meta.joints
     if isinstance(said, list):
-        if len(said) == joints and all(isinstance(each, list) for each in said):
+        if len(said) == joints and all(isinstance(each, list) and len(each) == 3 for each in said):
             said = annotation['keypoints'] = [value for each in said for value in each]
             report.notes[NESTED] += 1
         if len(said) == 3 * joints:
