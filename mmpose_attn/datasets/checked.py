@@ -20,12 +20,13 @@ from .annotations import (
     find_images,
     read_annotations,
 )
+from .metainfo import CheckedMetainfo
 from .places import NO_BOXES, check_files
 
 _UNUSABLE = 'objects have no labelled keypoint or no box with an extent; they are left out'
 
 
-class CheckedAnnotations:
+class CheckedAnnotations(CheckedMetainfo):
     """Mixin for MMPose's COCO-style datasets: looks at the whole annotation file while it loads it.
 
     What has one meaning only is put right, with one line in the log a kind;

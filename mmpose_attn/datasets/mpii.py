@@ -6,11 +6,12 @@ from mmpose.registry import DATASETS
 from mmpose_attn.files import read_json
 
 from .annotations import Report, examine_mpii, find_images
+from .metainfo import CheckedMetainfo
 from .places import check_files
 
 
 @DATASETS.register_module()
-class CheckedMpiiDataset(MpiiDataset):
+class CheckedMpiiDataset(CheckedMetainfo, MpiiDataset):
     """:class:`mmpose.datasets.MpiiDataset` that checks its files, and counts pixels as images do.
 
     MPII's coordinates start at 1. MMPose moves the boxes to 0, but not the
