@@ -104,6 +104,30 @@ def _annotation(points: np.ndarray, ident: int, image_id: int, size: tuple[int, 
     )
 
 
+def write_labelme(folder: Path, split: str, target: Path) -> Path:
+    """The pictures of a split with the files that labelme would leave beside them."""
+    contents = json.loads((folder / 'annotations' / f'{split}.json').read_text())
+    target.mkdir(parents=True)
+    for image in contents['images']:
+        name = image['file_name']
+        (target / name).write_bytes((folder / 'images' / name).read_bytes())
+        shapes = []
+        for ann in contents['annotations']:
+            if ann['image_id'] != image['id']:
+                continue
+            x, y, w, h = ann['bbox']
+            shape = dict(group_id=ann['id'], description='', flags={}, mask=None)
+            corners = [[x, y], [x + w, y + h]]
+            shapes.append(dict(shape, label='fly', shape_type='rectangle', points=corners))
+            for i, label in enumerate(NAMES):
+                place = [ann['keypoints'][3 * i : 3 * i + 2]]
+                shapes.append(dict(shape, label=label, shape_type='point', points=place))
+        about = dict(version='5.5.0', flags={}, shapes=shapes, imagePath=name, imageData=None)
+        about |= dict(imageHeight=image['height'], imageWidth=image['width'])
+        (target / name).with_suffix('.json').write_text(json.dumps(about))
+    return target
+
+
 def write_metainfo(file: Path) -> Path:
     """The metainfo file of the flies, as one writes it by hand."""
     info = dict(

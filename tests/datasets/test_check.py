@@ -11,9 +11,11 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from mmpose_attn.datasets.check import Section, Table, check_dataset
-from mmpose_attn.datasets.check.contact_sheet import side_colors
+from mmpose_attn.datasets.check.contact_sheet import _choose, side_colors
+from mmpose_attn.datasets.check.contents import leaves, load
 from mmpose_attn.datasets.check.oracles import imperfect
 from mmpose_attn.datasets.check.page import page
 from mmpose_attn.datasets.check.report import MOST, Report
@@ -223,6 +225,28 @@ def test_a_keypoint_that_is_never_labelled_is_a_note(tmp_path):
     report = check_dataset(make_config(folder, 'topdown'), ['val'], jobs=1)
     assert not report.problems
     assert any('left_wing is labelled nowhere' in note for note in report.sections[1].notes)
+
+
+def test_exif_that_keeps_the_size_is_shown_first(tmp_path, mmpose_scope):
+    folder = draw_flies(tmp_path / 'flies', dict(train=8, val=1), most=1)
+    path = folder / 'images/train_005.png'
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(path).save(path, exif=exif)
+    report = check_dataset(make_config(folder, 'topdown'), ['train'], jobs=2)
+    assert not report.problems
+    (note,) = report.sections[1].notes
+    assert '1 pictures have an EXIF orientation' in note and 'train_005.png' in note
+    dataset = load(
+        leaves(Config.fromfile(folder / 'config.py').train_dataloader.dataset)[0]
+    ).dataset
+    chosen = _choose(dataset, {str(path)}, 4)
+    assert [dataset.get_data_info(i)['img_path'].endswith('_005.png') for i in chosen] == [
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_disagreements_are_problems(flies):

@@ -105,14 +105,15 @@ def _check(
     found = read_pictures(
         contents.paths, contents.sizes, _loading(leaf), jobs, f'{section.name}: pictures'
     )
-    sizes = [size or loaded for size, (loaded, _, _) in zip(contents.sizes, found)]
+    sizes = [size or picture.size for size, picture in zip(contents.sizes, found)]
     contents.sizes = sizes
     find_problems(contents, found, section)
-    digests[section.name] = {digest for _, digest, _ in found if digest}
+    digests[section.name] = {picture.digest for picture in found if picture.digest}
     codec = None
     if phases != ['train']:
         codec = _oracles(cfg, phases[-1], contents, section, jobs)
-    return sheet(contents, codec)
+    unclear = {path for path, picture in zip(contents.paths, found) if picture.ambiguous}
+    return sheet(contents, codec, unclear)
 
 
 def _loading(leaf: ConfigDict) -> dict:

@@ -1,6 +1,6 @@
 """What a network is shown: annotations, its augmented input, and its targets, side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import cv2
 import numpy as np
@@ -23,7 +23,9 @@ _LEGEND = (
 )
 
 
-def sheet(contents: Contents, codec=None, rows: int = 6) -> np.ndarray | None:
+def sheet(
+    contents: Contents, codec=None, first: Collection[str] = (), rows: int = 6
+) -> np.ndarray | None:
     """Rows of a picture as annotated, as it enters the network, and the targets over it.
 
     Left is orange, right is blue, what has no partner is green; after a flip they must still be
@@ -32,13 +34,14 @@ def sheet(contents: Contents, codec=None, rows: int = 6) -> np.ndarray | None:
     Args:
         contents: of the data set.
         codec: makes targets where the pipeline makes none, as in tests.
+        first: paths of pictures to show before others.
         rows: at most; spread over the data set.
 
     Returns:
         (H, W, 3) uint8, or ``None`` without pictures that can be shown.
     """
     dataset = contents.dataset
-    indices = _choose(dataset, rows)
+    indices = _choose(dataset, first, rows)
     cells, captions = [], []
     for index in indices:
         try:
@@ -75,16 +78,18 @@ def _legend(width: int) -> np.ndarray:
     return strip
 
 
-def _choose(dataset: BaseDataset, rows: int) -> list[int]:
+def _choose(dataset: BaseDataset, first: Collection[str], rows: int) -> list[int]:
     """Samples that have something to show, spread over the data set."""
-    labelled = [
-        i
-        for i in range(len(dataset))
-        if np.any(np.asarray(dataset.get_data_info(i).get('keypoints_visible', 0)) > 0)
-    ]
-    if len(labelled) <= rows:
-        return labelled
-    return [labelled[i] for i in np.linspace(0, len(labelled) - 1, rows).round().astype(int)]
+    before, others = [], []
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        if np.any(np.asarray(info.get('keypoints_visible', 0)) > 0):
+            (before if info['img_path'] in first else others).append(i)
+    before = before[:rows]
+    left = rows - len(before)
+    if len(others) > left:
+        others = [others[i] for i in np.linspace(0, len(others) - 1, left).round().astype(int)]
+    return before + others
 
 
 def _run(dataset: BaseDataset, index: int, codec) -> tuple:

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import torch
@@ -15,7 +15,24 @@ from mmpose.registry import TRANSFORMS
 from rich.console import Console
 from rich.progress import track
 
+from ..transforms import exif_orientation
+
 _work: Callable | None = None
+
+
+class Picture(NamedTuple):
+    """One picture as it is loaded: size (w, h), digest of its pixels, fault, EXIF orientation."""
+
+    size: tuple[int, int] | None
+    digest: str
+    problem: str
+    turned: int = 1
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether its size does not tell if the annotations follow its EXIF orientation."""
+        square = self.size is not None and self.size[0] == self.size[1]
+        return self.turned in (2, 3, 4) or (self.turned != 1 and square)
 
 
 def in_processes(work: Callable, jobs: Sequence, processes: int, title: str) -> Iterator:
@@ -70,7 +87,7 @@ def read_pictures(
     load: dict,
     processes: int,
     title: str,
-) -> list[tuple[tuple[int, int] | None, str, str]]:
+) -> list['Picture']:
     """Read every picture.
 
     Args:
@@ -81,11 +98,11 @@ def read_pictures(
         title: of the progress bar.
 
     Returns:
-        For each its size (w, h), a digest of its pixels, and what is wrong with it or ``''``.
+        What was found, for each.
     """
     step = TRANSFORMS.build({k: v for k, v in load.items() if k != 'skip_corrupt'})
 
-    def read(job: tuple[str, tuple[int, int] | None]) -> tuple:
+    def read(job: tuple[str, tuple[int, int] | None]) -> Picture:
         path, size = job
         try:
             info = dict(img_path=path)
@@ -93,14 +110,16 @@ def read_pictures(
                 info['ann_shape'] = size[::-1]
             image = step(info)['img']
         except Exception as error:  # a decoder may raise anything
-            return None, '', ' '.join(str(error).split())
+            return Picture(None, '', ' '.join(str(error).split()))
         digest = hashlib.blake2b(image.tobytes(), digest_size=16)
         digest.update(repr(image.shape).encode())
         found = image.shape[1], image.shape[0]
         problem = ''
         if size and found != tuple(size):
             problem = f'{path} is {found[0]}x{found[1]}, but {size[0]}x{size[1]} as annotated'
-        return found, digest.hexdigest(), problem
+        with open(path, 'rb') as file:
+            turned, _ = exif_orientation(file.read())
+        return Picture(found, digest.hexdigest(), problem, turned)
 
     with quiet_decoders():
         return list(in_processes(read, list(zip(paths, sizes)), processes, title))

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from .contents import Contents
+from .pictures import Picture
 from .report import Section, Table
 
 _SLACK = 1.0  # pixels by which keypoints and boxes may stick out: tools round them
@@ -60,16 +61,23 @@ def describe(contents: Contents, section: Section) -> None:
 
 def find_problems(
     contents: Contents,
-    found: list[tuple[tuple[int, int] | None, str, str]],
+    found: list[Picture],
     section: Section,
 ) -> None:
     """Add what is wrong with the numbers; ``found`` is of :func:`.pictures.read_pictures`."""
     objects, paths = contents.objects, contents.paths
-    section.several([problem for _, _, problem in found if problem], 'pictures')
+    section.several([picture.problem for picture in found if picture.problem], 'pictures')
+    unclear = [path for path, picture in zip(paths, found) if picture.ambiguous]
+    if unclear:
+        section.notes.append(
+            f'{len(unclear)} pictures have an EXIF orientation that does not change their size, '
+            f'such as {unclear[0]}: look in the contact sheet, which shows them first, whether '
+            "keypoints are in their places; if not, set orientation='ignored' of LoadPoseImage"
+        )
     same = defaultdict(list)
-    for path, (_, digest, _) in zip(paths, found):
-        if digest:
-            same[digest].append(path)
+    for path, picture in zip(paths, found):
+        if picture.digest:
+            same[picture.digest].append(path)
     twins = [several for several in same.values() if len(several) > 1]
     section.several(
         [f'the same picture {len(several)} times: {", ".join(several)}' for several in twins],
