@@ -83,7 +83,7 @@ def test_its_commands_run(tmp_path, monkeypatch, capsys):
     for name in CONFIGS:
         assert 'coco/AP' in log(tmp_path, name)
     assert Path('check_bottomup/report.html').is_file()
-    assert Path('check_topdown/contact_sheet_val_test.png').is_file()
+    assert Path('check_topdown/contact_sheet_val.png').is_file()
     assert len(list(Path('found/drawn').iterdir())) == 8
     assert 'left_wing' in next(Path('found').glob('*.csv')).read_text().splitlines()[0]
 

@@ -78,7 +78,13 @@ def check_dataset(
 def _read(config: str | os.PathLike) -> Config:
     if not os.path.isfile(config):
         raise FileNotFoundError(f'config not found: {config}')
-    return Config.fromfile(config)
+    try:
+        return Config.fromfile(config)
+    except Exception as error:  # a config is a program
+        reason = ' '.join(str(error).split())
+        raise ValueError(
+            f'config {config} cannot be read: {type(error).__name__}: {reason}'
+        ) from error
 
 
 def _agreement(cfg: Config, section: Section) -> None:

@@ -49,7 +49,7 @@ def convert_dataset(
         metainfo: MMPose's file with names, swaps and sigmas, instead of what the source says.
         keypoints: names in their order, for labelme and Label Studio without ``metainfo``.
         sigma: of every keypoint, instead of what the source or ``metainfo`` says.
-        val: share of pictures, from 0, that become the split ``val``, chosen by their names.
+        val: share of pictures, from 0, that become the split ``val``, drawn by their names.
         pictures: ``'keep'`` leaves them where they are (not for YOLO), ``'link'`` and ``'copy'``
             bring them into ``out``.
         outside: keypoints beyond their picture are an ``'error'`` or become unlabelled
@@ -169,7 +169,7 @@ def _named_keypoints(
 
 
 def _hold_out(data: Annotated, share: float) -> None:
-    """A split ``val`` of pictures that their names alone choose, whatever else there is."""
+    """A split ``val`` of pictures drawn by their names: the same folder gives the same split."""
     if len(data.splits) != 1:
         raise ValueError(f'val is for one source, and here are {", ".join(data.splits)}')
     (every,) = data.splits.values()
