@@ -1,6 +1,7 @@
 """Hooks: importing this module registers them into MMPose's ``HOOKS``."""
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -38,10 +39,15 @@ class AgreementHook(Hook):
         found = find_disagreements(parts)
         if found:
             raise DisagreementError(found)
-        # init_cfg loads into a part of the model alone
-        for module in (parts.model, *parts.model.children()):
+        may_differ = [f'{prefix}*' for prefix in getattr(parts.model, 'partial_load', ())]
+        if not is_checked(parts.model):
+            register_shape_check(parts.model, may_differ)
+        # init_cfg loads into a part of the model alone, whose keys have no prefix then
+        for name, module in parts.model.named_children():
             if not is_checked(module):
-                register_shape_check(module)
+                own = [p.removeprefix(f'{name}.') for p in may_differ if p.startswith(f'{name}.')]
+                whole = any(fnmatchcase(f'{name}.', pattern) for pattern in may_differ)
+                register_shape_check(module, ['*'] if whole else own)
         starts = isinstance(runner._train_loop, BaseLoop) and not runner._resume
         if not starts and not self.allow_missing:
             remedy = '--cfg-options default_hooks.agreement.allow_missing=True goes on without.'
