@@ -18,7 +18,7 @@ from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
 from mmpose.apis.inferencers import base_mmpose_inferencer
 from mmpose.registry import DATASETS, METRICS, TRANSFORMS
 
-from tests.config_helpers import TOP_DOWN, load, metainfo, rates
+from tests.config_helpers import TOP_DOWN, load, metainfo, rates, small
 from tests.data_helpers import (
     build_runner,
     edit_json,
@@ -26,7 +26,7 @@ from tests.data_helpers import (
     real_data,
     write_config,
 )
-from tests.helpers import ROOT, build, hrnet_extra
+from tests.helpers import ROOT, build
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')
 
@@ -388,27 +388,6 @@ def roots(data, monkeypatch):
 def dataset_of(cfg):
     # MMEngine collects garbage while it serialises, which takes longer than the tests
     return DATASETS.build(dict(cfg, serialize_data=False))
-
-
-def small(cfg, width=8):
-    """A config's estimator with few channels and blocks."""
-    model = cfg.model.to_dict()
-    backbone, widths = model['backbone'], [width * 2**i for i in range(4)]
-    backbone['init_cfg'] = None
-    if 'stages_spec' in backbone['extra']:
-        backbone['extra']['stages_spec'].update(
-            num_modules=(1, 1, 1),
-            num_blocks=(1, 1, 1),
-            num_channels=[widths[:count] for count in (2, 3, 4)],
-        )
-    else:
-        backbone['extra'] = hrnet_extra(width)
-    model['head']['in_channels'] = widths[backbone.get('out_branch') or 0]
-    if 'neck' in model:
-        model['neck']['in_channels'] = widths
-        model['head']['in_channels'] = 4 * width
-    torch.manual_seed(0)
-    return build(model)
 
 
 def evaluate(cfg, dataset, results):
