@@ -1,6 +1,7 @@
 """Datasets and transforms: importing this package registers them into MMPose's registries."""
 
 from .checked import CheckedCocoDataset, CheckedCrowdPoseDataset, CheckedMpiiDataset
+from .mpii_bottomup import BottomupMpiiDataset
 from .transforms import (
     BottomupCrowdMask,
     BottomupMultiScaleResize,
@@ -11,6 +12,7 @@ from .transforms import (
 
 __all__ = [
     'BottomupCrowdMask',
+    'BottomupMpiiDataset',
     'BottomupMultiScaleResize',
     'BottomupUniformAffine',
     'CheckedCocoDataset',
