@@ -134,7 +134,7 @@ def train_all(file: Path) -> None:
     done = map(json.loads, file.read_text().splitlines() if file.exists() else ())
     done = {(run['start'], run['arm'], run['seed']) for run in done}
     # what decides comes first
-    core, rest = [*ARMS][:4], [*ARMS][4:]
+    core, rest = [*ARMS][:3], [*ARMS][3:]
     runs = [('pretrained', arm, seed) for seed in SEEDS for arm in core]
     runs += [('pretrained', arm, seed) for seed in SEEDS for arm in rest]
     runs += [('random', arm, seed) for seed in SEEDS for arm in core]
