@@ -373,6 +373,26 @@ def test_full_network_has_a_gradient_everywhere(name, no_roots):
     assert not without_gradient(model)
 
 
+def test_another_input_size_is_the_config_in_the_docs(tmp_path, no_roots):
+    page = (ROOT / 'docs' / 'topdown.md').read_text()
+    (text,) = re.findall(r"```python\n(_base_ = \['configs/.*?)```", page, re.DOTALL)
+    path = tmp_path / 'small.py'
+    path.write_text(text.replace("'configs/", f"'{ROOT}/configs/"))
+    cfg, base = Config.fromfile(path), load('hrnet_w32_coco_256x192')
+    assert tuple(cfg.model.head.decoder.input_size) == (96, 128)
+    assert (
+        cfg.model.head.decoder
+        == step(cfg.train_dataloader.dataset.pipeline, 'GenerateTarget')['encoder']
+    )
+    for part, other in zip(pipelines(cfg), pipelines(base), strict=True):
+        assert [each.type for each in part] == [each.type for each in other]
+        assert tuple(step(part, 'TopdownAffine').input_size) == (96, 128)
+    assert cfg.test_dataloader == cfg.val_dataloader
+    model = small(cfg)
+    maps = model.head(model.extract_feat(torch.randn(1, 3, 128, 96)))
+    assert tuple(maps.shape[:1:-1]) == tuple(cfg.model.head.decoder.heatmap_size)
+
+
 # ------------------------------------------------------------------ with data
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):

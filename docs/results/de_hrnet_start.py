@@ -43,15 +43,19 @@ IMAGES = dict(pretraining=range(0, 2560), training=range(2560, 5120))
 def gain() -> None:
     """The output's deviation of untrained networks with the same HRNet weights, on noise."""
     extra = Config.fromfile(CONFIGS / 'hrnet_w32_coco_256x192.py').model.backbone.extra
+    plugins = Config.fromfile(CONFIGS / 'hrnet_camsam_w32_coco_256x192.py').model.backbone.plugins
     images = torch.randn(2, 3, 256, 192, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     weights = MODELS.build(dict(ARMS['HRNet'], extra=extra, init_cfg=None)).state_dict()
-    for name, cfg in ARMS.items():
-        torch.manual_seed(1)
-        network = MODELS.build(dict(cfg, extra=extra, init_cfg=None)).train()
-        network.load_state_dict(weights, strict=False)
-        with torch.no_grad():
-            print(f'{name:20} {network(images)[0].std():8.2f}')
+    for name, cfg in (ARMS | {'CAM/SAM': dict(type='AttnHRNet', plugins=plugins)}).items():
+        deviations = []
+        for seed in SEEDS:
+            torch.manual_seed(1 + seed)
+            network = MODELS.build(dict(cfg, extra=extra, init_cfg=None)).train()
+            network.load_state_dict(weights, strict=False)
+            with torch.no_grad():
+                deviations.append(float(network(images)[0].std()))
+        print(f'{name:20}', spread(deviations, '.2f'))
 
 
 # ------------------------------------------------------------------------------- the trainings
@@ -162,6 +166,11 @@ def train_all(file: Path) -> None:
 
 
 # --------------------------------------------------------------------------------- the results
+def spread(numbers: list[float], form: str) -> str:
+    mean, low, high = (format(f(numbers), form) for f in (np.mean, min, max))
+    return f'{mean} ({low} to {high})'
+
+
 def table(file: Path, plot: Path | None) -> None:
     """Mean and spread (least to greatest) over the seeds, as a Markdown table."""
     groups: dict = {}
@@ -170,10 +179,6 @@ def table(file: Path, plot: Path | None) -> None:
         groups.setdefault((run['start'], run['arm']), []).append(run)
     print('| start | way | seeds | loss, step 1 | loss, last 20 | PCK@0.2 at 100 | at the end |')
     print('|---|---|---:|---:|---:|---:|---:|')
-
-    def spread(numbers: list[float], form: str) -> str:
-        mean, low, high = (format(f(numbers), form) for f in (np.mean, min, max))
-        return f'{mean} ({low} to {high})'
 
     for (start, arm), runs in groups.items():
         first = spread([run['losses'][0] for run in runs], '.4f')
