@@ -320,8 +320,19 @@ def test_attention_is_the_last_before_every_addition(kind):
 
 @pytest.mark.parametrize('name', [name for name in HRNETS if name.startswith('dehrnet')])
 def test_de_hrnet_has_both_parts(name):
-    kinds = {type(p.module).__name__ for p in on_meta(name).backbone.named_plugins()}
-    assert kinds == {'DySample', 'DetailEnhancement'}
+    placed = [*on_meta(name).backbone.named_plugins()]
+    assert {type(p.module).__name__ for p in placed} == {'DySample', 'DetailEnhancement'}
+    # at the end of every stage, as docs/results/de_hrnet_start.md decides, by the paper's formula
+    details = [p for p in placed if p.position == 'detail']
+    assert [(p.stage, p.branch) for p in details] == [
+        (2, 0),
+        (2, 1),
+        (3, 0),
+        (3, 1),
+        (3, 2),
+        (4, 0),
+    ]
+    assert not any(p.module.identity_init for p in details)
 
 
 def test_fusion_ablations():
@@ -373,12 +384,24 @@ def test_full_network_has_a_gradient_everywhere(name, no_roots):
     assert not without_gradient(model)
 
 
-def test_another_input_size_is_the_config_in_the_docs(tmp_path, no_roots):
+def config_in_the_docs(folder, what):
+    """The config on the page in which this text occurs."""
     page = (ROOT / 'docs' / 'topdown.md').read_text()
-    (text,) = re.findall(r"```python\n(_base_ = \['configs/.*?)```", page, re.DOTALL)
-    path = tmp_path / 'small.py'
-    path.write_text(text.replace("'configs/", f"'{ROOT}/configs/"))
-    cfg, base = Config.fromfile(path), load('hrnet_w32_coco_256x192')
+    texts = re.findall(r"```python\n(_base_ = \['configs/.*?)```", page, re.DOTALL)
+    (text,) = (text for text in texts if what in text)
+    (folder / 'mine.py').write_text(text.replace("'configs/", f"'{ROOT}/configs/"))
+    return Config.fromfile(folder / 'mine.py')
+
+
+def test_de_hrnet_by_hrnets_recipe_for_mpii(tmp_path, no_roots):
+    cfg = config_in_the_docs(tmp_path, '_base_.de_hrnet')
+    assert cfg.model == load('dehrnet_w32_mpii_256x256').model
+    assert cfg.train_dataloader == load('hrnet_w32_mpii_256x256').train_dataloader
+
+
+def test_another_input_size_is_the_config_in_the_docs(tmp_path, no_roots):
+    cfg = config_in_the_docs(tmp_path, 'input_size=(96, 128)')
+    base = load('hrnet_w32_coco_256x192')
     assert tuple(cfg.model.head.decoder.input_size) == (96, 128)
     assert (
         cfg.model.head.decoder
