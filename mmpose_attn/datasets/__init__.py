@@ -2,6 +2,7 @@
 
 from .checked import CheckedCocoDataset, CheckedCrowdPoseDataset
 from .mpii import CheckedMpiiDataset
+from .mpii_bottomup import BottomupMpiiDataset
 from .transforms import (
     BottomupCrowdMask,
     BottomupMultiScaleResize,
@@ -12,6 +13,7 @@ from .transforms import (
 
 __all__ = [
     'BottomupCrowdMask',
+    'BottomupMpiiDataset',
     'BottomupMultiScaleResize',
     'BottomupUniformAffine',
     'CheckedCocoDataset',
