@@ -197,7 +197,14 @@ def test_mim_commands_name_configs_that_exist(page):
     text = page.read_text().replace('\\\n', ' ')
     for package, config in re.findall(r'mim (?:train|test) (\w+) ([\w./]+)', text):
         assert package in ('mmpose', 'mmpose_attn')
-        if config in ('CONFIG', 'NAME', 'my_config.py', 'my_hrnet.py', 'flies_bottomup.py', 'configs/...'):
+        if config in (
+            'CONFIG',
+            'NAME',
+            'my_config.py',
+            'my_hrnet.py',
+            'flies_bottomup.py',
+            'configs/...',
+        ):
             continue
         folder = ROOT if package == 'mmpose' else ROOT / 'configs'
         assert (folder / config).is_file(), config

@@ -2,7 +2,7 @@
 
 from mmpose.registry import DATASETS
 
-from .checked import CheckedMpiiDataset
+from .mpii import CheckedMpiiDataset
 
 
 @DATASETS.register_module()
