@@ -11,6 +11,7 @@ import cv2
 from mmengine.config import DictAction
 
 from mmpose_attn.apis import InferenceSession
+from mmpose_attn.command_line import one_line
 from mmpose_attn.engine import CheckpointError
 
 
@@ -29,11 +30,16 @@ def parse_args() -> argparse.Namespace:
         'inputs',
         nargs='+',
         metavar='INPUT',
-        help="picture, video, folder, pattern ('shots/**/*.jpg'), camera index, or - for a list of "
-        'paths on stdin',
+        help="picture, video, folder, pattern ('shots/**/*.jpg'), camera index, stream (rtsp://, "
+        "http://), pipe ('pipe:0' is stdin), or - for a list of paths on stdin",
     )
     add('--config', required=True, help='config of the pose network')
     add('--checkpoint', required=True, help='its weights')
+    add(
+        '--allow-missing',
+        action='store_true',
+        help='go on where a checkpoint lacks weights, which then are random (default: an error)',
+    )
     add('--out', required=True, metavar='DIR', help='folder for the results')
     boxes = parser.add_argument_group(
         'boxes for a top-down network (default: every image is one person)'
@@ -80,14 +86,14 @@ def main() -> int:
     try:
         session = InferenceSession(**vars(parse_args()))
     except (ValueError, OSError, CheckpointError) as error:
-        print(f'{prog}: error: {error}', file=sys.stderr)
+        print(f'{prog}: error: {one_line(error)}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     try:
         summary = session.run()
     except OSError as error:
-        print(f'{prog}: error: {error}; --resume goes on', file=sys.stderr)
+        print(f'{prog}: error: {one_line(error)}; --resume goes on', file=sys.stderr)
         return 2
     print(summary)
     return summary.exit_status

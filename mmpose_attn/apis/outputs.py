@@ -4,7 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ try:
 except ImportError:  # Windows, where two runs into one folder do not notice each other
     fcntl = None
 
-from mmpose_attn.files import replacing
+from mmpose_attn.files import parse_json, path_inside, printable, replacing
 from mmpose_attn.visualization import draw_people
 
 from .results import Frame, People, PoseResult
 
 PERSON = 1  # COCO's category
+_FORMULA = tuple('=+-@\t\r\n\uff1d\uff0b\uff0d\uff20')  # how spreadsheets' begin, of full width too
 TABLES = ('results.json', 'results.csv', 'images.json')
 _LEAST_SIDE = 320  # pixels of a drawn picture: smaller ones are enlarged, to be legible
 _MOST_SIDE = 4096  # but not further than this
@@ -97,20 +98,31 @@ class Journal:
             # without an end is the line that was being written
             while (line := file.readline()).endswith(b'\n'):
                 try:
-                    record = json.loads(line)
+                    record = parse_json(line, '', dict)
                 except ValueError:
                     break
-                if 'journal' in record:
-                    self._check(record['settings'], settings)
-                elif 'end' not in record:
-                    pending.append((file.tell() - len(line), record))
-                else:
-                    for offset, known in pending:
-                        self._count(offset, known)
-                    pending, end = [], file.tell()
+                with self._own():
+                    if 'journal' in record:
+                        self._check(record['settings'], settings)
+                    elif 'end' not in record:
+                        pending.append((file.tell() - len(line), record))
+                    else:
+                        for offset, known in pending:
+                            self._count(offset, known)
+                        pending, end = [], file.tell()
         if not end:
             raise ValueError(f'{self.path} is no journal of inference: it cannot be resumed')
         return end
+
+    @contextmanager
+    def _own(self) -> Iterator[None]:
+        """Within it, what no journal holds is an error that names the file."""
+        try:
+            yield
+        except (AttributeError, LookupError, TypeError) as error:
+            raise ValueError(
+                f'{printable(self.path)} was changed by something else ({error!r:.200}): start anew'
+            ) from error
 
     @staticmethod
     def _check(before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -161,9 +173,11 @@ class Journal:
         with open(self.path, 'rb') as file:
             file.seek(offset)
             for line in file:
-                record = json.loads(line)
-                if 'frame' in record:
-                    yield _result(record, joints)
+                with self._own():
+                    record = parse_json(line, 'a line', dict)
+                    result = _result(record, joints) if 'frame' in record else None
+                if result is not None:
+                    yield result
 
     def close(self) -> None:
         self._file.close()
@@ -205,14 +219,16 @@ def write_tables(folder: Path, results: Iterable[PoseResult], names: Sequence[st
 
     ``results.json`` is COCO's list of keypoint results: ``keypoints`` are x, y
     and score, ``bbox`` is x, y, width, height; ``track_id`` is there after
-    tracking. ``images.json`` says which image every ``image_id`` is.
+    tracking. ``images.json`` says which image every ``image_id`` is. In the CSV,
+    names that a spreadsheet would compute begin with ``./``.
     """
     head = ['image_id', 'frame', 'person', 'track_id', 'score', 'box_score', 'x1', 'y1', 'x2', 'y2']
-    head += [f'{name}_{part}' for name in names for part in ('x', 'y', 'score')]
+    head += [_cell(f'{name}_{part}') for name in names for part in ('x', 'y', 'score')]
     with ExitStack() as stack:
         files = [stack.enter_context(replacing(folder / name)) for name in TABLES]
         people_file, csv_file, image_file = files
         table = csv.writer(csv_file, lineterminator='\n')
+        quoted = csv.writer(csv_file, lineterminator='\n', quoting=csv.QUOTE_ALL)
         table.writerow(head)
         people_file.write('[')
         image_file.write('{"images": [')
@@ -228,11 +244,18 @@ def write_tables(folder: Path, results: Iterable[PoseResult], names: Sequence[st
                 person = _coco_person(frame, people, i)
                 people_file.write(f'{person_comma}\n{json.dumps(person)}')
                 person_comma = ','
-                ids = frame.image_id, frame.name, i, person.get('track_id', '')
+                ids = frame.image_id, _cell(frame.name), i, person.get('track_id', '')
                 box = people.box_scores[i], *people.boxes[i]
-                table.writerow([*ids, person['score'], *box, *person['keypoints']])
+                # which the writer does not see as a line's end
+                writer = quoted if '\r' in frame.name else table
+                writer.writerow([*ids, person['score'], *box, *person['keypoints']])
         people_file.write('\n]\n')
         image_file.write('\n]}\n')
+
+
+def _cell(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula; of a file the same path."""
+    return f'./{text}' if text.startswith(_FORMULA) else text
 
 
 def _coco_person(frame: Frame, people: People, i: int) -> dict:
@@ -302,7 +325,7 @@ class Drawings:
 
     def path(self, source: str, video: bool) -> Path:
         """The file that a picture or video is drawn to."""
-        path = self.folder / source
+        path = path_inside(self.folder, source, 'name of an input')
         kept = (self._video,) if video else ('.jpg', '.jpeg', '.png')
         if path.suffix.lower() in kept:
             return path

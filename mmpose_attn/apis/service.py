@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import sys
 import threading
 import time
 import traceback
@@ -18,6 +19,7 @@ import mmpose
 import numpy as np
 
 from mmpose_attn.engine import CheckpointError
+from mmpose_attn.files import printable
 from mmpose_attn.media import Limits, MediaError
 from mmpose_attn.media.worker import IsolatedMedia
 from mmpose_attn.visualization.attention_drawing import draw_html
@@ -158,7 +160,7 @@ class PoseService:
             if job is not None:
                 shutil.rmtree(job, ignore_errors=True)
             if not isinstance(error, _KNOWN):
-                traceback.print_exc()
+                sys.stderr.write(printable(traceback.format_exc()))
             return failure(error, path)
 
     def make_room(self) -> None:
@@ -278,7 +280,7 @@ def shrunk(image: np.ndarray, side: int = _SHOWN_SIDE) -> np.ndarray:
 
 def _summary(source: Source, results: Sequence[PoseResult], seconds: float, stopped: bool) -> str:
     skipped = [result.frame for result in results if result.frame.error is not None]
-    if source.kind == 'image' and skipped:
+    if skipped and len(skipped) == len(results):
         return f'{source.name}: {skipped[0].error}'
     counts = [len(result.people) for result in results]
     if not any(counts):

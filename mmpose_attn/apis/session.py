@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 from rich.text import Text
 
+from mmpose_attn.files import printable
 from mmpose_attn.media import shown
 
 from .detection import GivenBoxes, PersonDetector
@@ -55,12 +56,12 @@ class Summary:
         speed = self.computed / max(self.seconds, 1e-9)
         lines = [
             f'{self.people} people in {self.frames} images; {self.computed} of them now, in '
-            f'{self.seconds:.1f} s, {speed:.1f} images/s. Results: {self.out}'
+            f'{self.seconds:.1f} s, {speed:.1f} images/s. Results: {printable(self.out)}'
         ]
         if self.skipped:
             lines.append(f'Skipped {len(self.skipped)}:')
             for name, reason in self.skipped:
-                lines.append(f'  {name if name.isprintable() else repr(name)}: {reason}')
+                lines.append(f'  {name if name.isprintable() else repr(name)}: {printable(reason)}')
         if self.interrupted:
             lines.append('Interrupted; the same command with --resume goes on.')
         return '\n'.join(lines)
@@ -78,6 +79,7 @@ class InferenceSession:
         out: ``DIR``.
         config, checkpoint, device, batch, amp, flip_test, cfg_options: as for
             :class:`PosePredictor`.
+        allow_missing: the opposite of ``strict`` there.
         detector, detector_checkpoint: as for :class:`PersonDetector`.
         boxes: COCO detection file instead of a detector.
         person_class, box_score, box_nms: ``classes``, ``score_thr`` and
@@ -117,6 +119,7 @@ class InferenceSession:
         amp: bool = False,
         flip_test: bool | None = None,
         cfg_options: dict | None = None,
+        allow_missing: bool = False,
         draw: bool = True,
         keypoint_score: float = 0.3,
         show: bool = False,
@@ -150,8 +153,9 @@ class InferenceSession:
         if show and sys.platform == 'linux' and not displays & os.environ.keys():
             raise ValueError('there is no display to show pictures on (DISPLAY is not set)')
         self.sources = find_sources(inputs, ann_file)
-        if resume and any(source.kind in ('camera', 'stream') for source in self.sources):
-            raise ValueError('a camera or stream cannot be resumed: what it saw is gone')
+        for source in self.sources:
+            if resume and source.kind in ('camera', 'stream'):
+                raise ValueError(f'a {source.kind} cannot be resumed: what it saw is gone')
         self.out = Path(out)
         self._check_out(draw)
         journal = self.out / 'journal.jsonl'
@@ -171,7 +175,12 @@ class InferenceSession:
                 people.check(ids)
         elif detector:
             people = PersonDetector(
-                detector, detector_checkpoint, device=device, batch=batch, **chosen
+                detector,
+                detector_checkpoint,
+                device=device,
+                batch=batch,
+                strict=not allow_missing,
+                **chosen,
             )
         self.predictor = PosePredictor(
             config,
@@ -182,6 +191,7 @@ class InferenceSession:
             amp=amp,
             flip_test=flip_test,
             cfg_options=cfg_options,
+            strict=not allow_missing,
         )
         self.track, self.smooth = track or smooth, smooth
         self.draw, self.show, self.keypoint_score = draw, show, keypoint_score
