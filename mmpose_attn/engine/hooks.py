@@ -54,7 +54,12 @@ class AgreementHook(Hook):
             self._handle = register_missing_check(parts.model, remedy)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """A test by the names of the training."""
+        """A test by the names of the training; a training goes on only from one."""
+        if runner._resume and 'epoch' not in (checkpoint.get('meta') or {}):
+            raise ValueError(
+                f'{runner._load_from or runner.work_dir} holds weights alone, no state of a '
+                'training to resume: start from it with load_from and without resume'
+            )
         trained = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
         names = list((trained.get('keypoint_id2name') or {}).values())
         if isinstance(runner._train_loop, BaseLoop) or not names:
