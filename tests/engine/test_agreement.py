@@ -396,7 +396,7 @@ def test_evaluator_of_other_images(config, roots, tmp_path):
     assert 'another.jpg' in other(rename)[0].problem
     assert 'no keypoints' in other(move)[0].problem
     (found,) = other(lambda contents: contents['images'].pop())
-    assert '1 images are in one only' in found.problem
+    assert 'results on 1 images' in found.problem
 
 
 # ------------------------------------------------------------------- the best checkpoint

@@ -88,14 +88,16 @@ def _check_files(key: str, data_key: str, mine: str, other: str) -> Iterator[Dis
         images, known = ({image['id']: image for image in file['images']} for file in files)
     except (OSError, ValueError, KeyError, TypeError):  # those who need them say so
         return
-    apart = images.keys() ^ known.keys()
+    strange, untested = images.keys() - known.keys(), known.keys() - images.keys()
     both = images.keys() & known.keys()
     renamed = [i for i in both if _stem(images[i]) != _stem(known[i])]
     problem = ''
-    if apart:
-        one = sorted(apart, key=str)[0]
-        has, lacks = (mine, other) if one in images else (other, mine)
-        problem = f'{len(apart):,} images are in one only: {one} is in {has}, not in {lacks}'
+    if strange:
+        one = min(strange, key=str)
+        problem = f'results on {len(strange):,} images, such as {one}, that are not in {other}'
+    elif untested:
+        one = min(untested, key=str)
+        problem = f'no results on {len(untested):,} images, such as {one}, that are not in {mine}'
     elif renamed:
         i = sorted(renamed, key=str)[0]
         names = [file[i].get('file_name') for file in (images, known)]

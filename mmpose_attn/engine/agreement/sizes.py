@@ -158,34 +158,45 @@ def _impossible(parts: Parts) -> Iterator[Disagreement]:
             where = f'{data.key}.pipeline, {type(resize).__name__}.input_size'
             sizes.setdefault(_size(resize.input_size), where)
     for size, key in sizes.items():
-        if _maps(parts.model, (_PROBE, _PROBE)) and not _maps(parts.model, size):
-            yield Disagreement(
-                key,
-                f'the network cannot take images of {size}',
-                f'Write multiples of {_STRIDE}',
-            )
+        if not _maps(parts.model, (_PROBE, _PROBE)):
+            return
+        try:
+            _forward(parts.model, size)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            if not isinstance(error, torch.OutOfMemoryError):
+                yield Disagreement(
+                    key,
+                    f'the network cannot take images of {size}: {" ".join(str(error).split())}',
+                    f'Write multiples of {_STRIDE}',
+                )
+
+
+def _maps(model: nn.Module, size: Size) -> list[Size] | None:
+    """Sizes of the maps that a head makes of images of this size; None if it does not."""
+    try:
+        outs = _forward(model, size)
+    except Exception:  # a network of one size, or one that wants other arguments
+        return None
+    outs = outs if isinstance(outs, list | tuple) else [outs]
+    if not all(isinstance(out, Tensor) and out.ndim == 4 for out in outs):
+        return None
+    return [(out.shape[3], out.shape[2]) for out in outs]
 
 
 @torch.no_grad()
-def _maps(model: nn.Module, size: Size) -> list[Size] | None:
-    """Sizes of the maps that a head makes of an image of this size; None if it does not."""
+def _forward(model: nn.Module, size: Size) -> Any:
+    """What the head makes of two black images; the model stays as it is."""
     flags = [(module, module.training) for module in model.modules()]
     parameter = next(model.parameters())
     width, height = size
     try:
         for module, _ in flags:
             module.training = False
-        image = torch.zeros(1, 3, height, width, dtype=parameter.dtype, device=parameter.device)
-        outs = model.head(model.extract_feat(image))
-    except Exception:  # a network of one size, or one that wants other arguments
-        return None
+        images = torch.zeros(2, 3, height, width, dtype=parameter.dtype, device=parameter.device)
+        return model.head(model.extract_feat(images))
     finally:
         for module, training in flags:
             module.training = training
-    outs = outs if isinstance(outs, list | tuple) else [outs]
-    if not all(isinstance(out, Tensor) and out.ndim == 4 for out in outs):
-        return None
-    return [(out.shape[3], out.shape[2]) for out in outs]
 
 
 def check_test_cfg(parts: Parts) -> Iterator[Disagreement]:
@@ -241,8 +252,9 @@ def _bottomup_pipeline(data: Data, test_cfg: dict) -> Iterator[Disagreement]:
     if len(scales) > 1 and not test_cfg.get('multiscale_test'):
         yield Disagreement(
             'model.test_cfg.multiscale_test',
-            f'it is not set, but the pipeline of {data.key} makes images of the scales {scales}',
-            'Write multiscale_test=True, or leave the scales out',
+            f'the pipeline of {data.key} gives an image pyramid; set '
+            f'model.test_cfg.multiscale_test=True or leave out its scales {scales}',
+            'Write True, or scales=(1,) there',
         )
     pack = next(
         (step for step in data.transforms if isinstance(step, TRANSFORMS.get('PackPoseInputs'))),
