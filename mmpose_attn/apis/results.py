@@ -21,7 +21,9 @@ class Frame:
         size: (width, height) in pixels; (0, 0) if it cannot be read.
         image: (H, W, 3) uint8, BGR; None if it cannot be read or was not kept.
         fps: frames a second of its source, None for a picture.
-        live: from a camera.
+        time: when it is shown, in seconds from the first frame of its source;
+            None for a picture.
+        live: from a camera or a stream by address, which goes on by itself.
         error: why it was skipped, or None.
         recorded: its people, if an earlier run has found them already.
     """
@@ -33,6 +35,7 @@ class Frame:
     size: tuple[int, int] = (0, 0)
     image: np.ndarray | None = None
     fps: float | None = None
+    time: float | None = None
     live: bool = False
     error: str | None = None
     recorded: 'People | None' = None

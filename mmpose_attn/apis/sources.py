@@ -267,7 +267,10 @@ def _video(source: Source) -> Iterator[Frame]:
 
     def frame(index: int, **values) -> Frame:
         name, live = source.name, source.kind == 'camera'
-        return Frame(f'{name}#{index}', name, index, 0, fps=source.fps, live=live, **values)
+        time = index / source.fps
+        return Frame(
+            f'{name}#{index}', name, index, 0, fps=source.fps, time=time, live=live, **values
+        )
 
     try:
         index = read = 0

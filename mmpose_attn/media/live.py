@@ -1,0 +1,192 @@
+"""Streams that somebody named by their address: a door of its own, which no file can open."""
+
+import math
+import os
+import re
+import select
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import av
+
+from .limits import Limits, MediaError
+from .videos import Shot, frame_rate, open_container, shots, video_stream
+
+RECONNECTS = 3
+_STEADY = 60.0  # seconds after which a connection counts as good, and earlier losses as forgotten
+_WAIT = 10.0  # seconds for something to come
+_PAUSE = 1.0  # seconds before each try
+# No playlist: whoever can write one could have us open addresses that nobody named.
+_FORMATS = 'mpegts,mpjpeg,mjpeg,flv,matroska,webm,mov,mp4,ogg,asf,avi,mpeg'
+_WEB = 'http,https,tcp,tls,httpproxy'
+_PROTOCOLS = dict(http=_WEB, https=_WEB, rtsp='rtsp,rtp,udp,tcp', rtsps='rtsp,rtp,udp,tcp,tls')
+_PIPE = re.compile(r'pipe:(\d*)')
+
+
+def is_address(item: str) -> bool:
+    """Whether an input is an address of any kind, a pipe included, and no path."""
+    return bool(re.match(r'[A-Za-z][\w+.-]+://', item) or _PIPE.fullmatch(item) or _is_fifo(item))
+
+
+def shown(address: str) -> str:
+    """An address without the password in it."""
+    return re.sub(r'(?<=://)[^/@]*@', '', address)
+
+
+class LiveStream:
+    """A stream by its address.
+
+    Args:
+        address: ``rtsp://``, ``rtsps://``, ``http://`` or ``https://``, the path
+            of a named pipe, ``'pipe:0'`` for the standard input, or ``'pipe:3'``
+            for that descriptor.
+        limits: frames that are larger are not decoded.
+        reconnects: how often a connection that is lost is made again; a minute
+            without a loss forgets earlier ones. A pipe ends when its writer does.
+        wait: seconds for something to come, until a connection counts as lost.
+
+    Attributes:
+        name: of a source, without what is secret in the address.
+        fps: frames a second, 30 if that is not known.
+        live: whether it goes on without us; not of a file behind an address.
+        count: frames of such a file, None if that is not known.
+
+    Raises:
+        MediaError: it cannot be reached or decoded, or is of a kind that is not read.
+    """
+
+    medium = 'stream'
+
+    def __init__(
+        self,
+        address: str,
+        limits: Limits = Limits(),
+        reconnects: int = RECONNECTS,
+        wait: float = _WAIT,
+    ) -> None:
+        self.address, self.reconnects = address, reconnects
+        self._limits, self._wait = limits, wait
+        self._pipe = '://' not in address
+        words = re.sub(r'[^\w.-]+', '_', shown(address).split('?')[0]).strip('_.')
+        self.name = words or 'stream'
+        self._container = self._stream = None
+        self.fps, self.live, self.count = 30.0, True, None
+        if not self._pipe:
+            scheme = urlsplit(address).scheme.lower()
+            if scheme not in _PROTOCOLS:
+                raise MediaError(
+                    f'is an address of a kind that is not read; these are: {", ".join(_PROTOCOLS)}'
+                )
+            self._connect()
+
+    def _connect(self) -> None:
+        options = dict(format_whitelist=_FORMATS, protocol_whitelist='')
+        format_ = file = None
+        if self._pipe:
+            file = _PipeReader(self.address, self._wait)
+        else:
+            scheme = urlsplit(self.address).scheme.lower()
+            options['protocol_whitelist'] = _PROTOCOLS[scheme]
+            if scheme.startswith('rtsp'):
+                format_ = options['format_whitelist'] = 'rtsp'
+                options['rtsp_transport'] = 'tcp'  # nothing is lost, and firewalls let it through
+        try:
+            self._container = open_container(
+                self.address,
+                self._limits,
+                options=options,
+                format=format_,
+                timeout=(self._wait, self._wait),
+                file=file,
+            )
+        except MediaError as error:
+            reason = error.__cause__.strerror if error.__cause__ else error
+            raise MediaError(f'cannot be read as a stream: {reason}') from error
+        self._stream = video_stream(self._container, 'stream', self._limits)
+        self.fps = frame_rate(self._stream)
+        seconds = (self._container.duration or 0) / av.time_base
+        self.live = self._pipe or not seconds
+        self.count = None if self.live else self._stream.frames or round(seconds * self.fps)
+
+    def frames(self) -> Iterator[Shot]:
+        """Frame after frame; the last one says that the connection was lost, if it was."""
+        start, left, last = time.monotonic(), self.reconnects, -math.inf
+        try:
+            if self._container is None:
+                self._connect()
+            while True:
+                began = time.monotonic()
+                offset = began - start if math.isfinite(last) else 0.0
+                for shot in shots(self._container, self._stream, self._limits):
+                    if shot.error is not None and not math.isfinite(last):
+                        continue  # it began in the middle
+                    moment = last if shot.time is None else max(offset + shot.time, last)
+                    last = moment
+                    yield shot._replace(time=moment)
+                if not self.live or self._pipe:
+                    return
+                if time.monotonic() - began > _STEADY:
+                    left = self.reconnects
+                while True:
+                    if not left:
+                        raise MediaError(
+                            f'was lost, and {self.reconnects} tries to reach it again did not help'
+                        )
+                    left -= 1
+                    time.sleep(_PAUSE)
+                    with suppress(MediaError, OSError):
+                        self._connect()
+                        break
+        except (MediaError, OSError) as error:
+            yield Shot(None, max(last, 0.0), f'the stream {error}')
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+
+class _PipeReader:
+    """A pipe as a file that ends when nobody writes any more, or for too long."""
+
+    def __init__(self, address: str, wait: float) -> None:
+        numbered = _PIPE.fullmatch(address)
+        if numbered:
+            self._pipe = int(numbered[1] or 0)
+        else:  # does not wait for the one who writes
+            self._pipe = os.open(address, os.O_RDONLY | os.O_NONBLOCK)
+        self._wait, self._own = wait, not numbered
+
+    def read(self, size: int) -> bytes:
+        deadline = time.monotonic() + self._wait
+        while sys.platform != 'win32':
+            if select.select([self._pipe], [], [], 0.2)[0]:
+                with suppress(BlockingIOError):
+                    data = os.read(self._pipe, size)
+                    # before the first writer a named pipe seems to be at its end
+                    if data or not self._own or self._begun:
+                        self._begun = True
+                        return data
+                    time.sleep(0.05)
+            if time.monotonic() > deadline:
+                return b''
+        return os.read(self._pipe, size)
+
+    _begun = False
+
+    def close(self) -> None:
+        if self._own:
+            os.close(self._pipe)
+
+
+def _is_fifo(path: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(os.path.expanduser(path)).st_mode)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,204 @@
+"""Files of strangers, decoded in a process that may die.
+
+It inherits nothing but two pipes, has bounds of memory and time, and says what it sees in messages
+that hold pixels and a line of text (:mod:`.wire`). Whatever becomes of it, the one who asked gets a
+:class:`MediaError`.
+"""
+
+import atexit
+import json
+import math
+import os
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from . import wire
+from .limits import Limits, MediaError, UnreadKind
+from .videos import Shot
+
+# No import of the package, which would take seconds and all of torch.
+_START = """
+import importlib.util, sys
+folder = sys.argv[1]
+sys.path += sys.argv[2].split('\\n')
+spec = importlib.util.spec_from_file_location(
+    'media', folder + '/__init__.py', submodule_search_locations=[folder]
+)
+sys.modules['media'] = media = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(media)
+from media.worker_main import main
+main()
+"""
+_GONE = 'cannot be decoded: it took too much memory, or its decoder failed'
+_SLOW = 'cannot be decoded: it took too long'
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Of a decoding process.
+
+    Attributes:
+        memory: bytes on top of what it has when it is ready.
+        cpu: seconds of all its threads, a frame.
+        wait: seconds until a frame is there, on a machine that is busy.
+    """
+
+    memory: int = 2**30
+    cpu: int = 10
+    wait: float = 30.0
+
+
+class IsolatedMedia:
+    """As :func:`open_media`, in a process of its own.
+
+    Args:
+        path: of a picture or video.
+        limits: of what it may hold.
+        bounds: of the process.
+
+    Attributes:
+        medium, count, fps: as of :class:`Video` and :class:`Picture`.
+
+    Raises:
+        UnreadKind, MediaError: as for :func:`open_media`, or it took too much memory or time.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        limits: Limits = Limits(),
+        bounds: Bounds = Bounds(),
+    ) -> None:
+        self._limits, self._bounds = limits, bounds
+        self._process = _ready(bounds)
+        try:
+            order = dict(
+                path=os.path.abspath(path),
+                pixels=limits.pixels,
+                seconds=None if math.isinf(limits.seconds) else limits.seconds,
+            )
+            with suppress(OSError):  # it is dead: receive says so
+                self._process.stdin.write(json.dumps(order).encode() + b'\n')
+                self._process.stdin.flush()
+            opened = self._receive()
+            if opened.what != wire.OPENED or opened.text not in ('image', 'video'):
+                raise MediaError(_GONE)
+        except BaseException:
+            self.close()
+            raise
+        self.medium = opened.text
+        count, fps = opened.first, opened.second
+        self.count = int(count) if 0 < count < 2**53 else None
+        self.fps = (fps if 1 <= fps <= 1000 else 30.0) if self.medium == 'video' else None
+
+    def frames(self) -> Iterator[Shot]:
+        """As of :class:`Video`; ends with an error if the process does not reach the end."""
+        while True:
+            try:
+                message = self._receive()
+            except MediaError as error:
+                yield Shot(None, None, f'the file {error}')
+                return
+            if message.what == wire.END:
+                return
+            seconds = message.first if math.isfinite(message.first) else None
+            yield Shot(message.image, seconds, message.text or None)
+
+    def close(self) -> None:
+        """End the process."""
+        _end(self._process)
+
+    def _receive(self) -> wire.Message:
+        deadline = time.monotonic() + self._bounds.wait
+        message = wire.receive(lambda room: _fill(self._process, room, deadline), self._limits)
+        if message.what == wire.REFUSED:
+            raise MediaError(message.text)
+        if message.what == wire.UNREAD:
+            raise UnreadKind(message.text)
+        return message
+
+
+def _fill(process: subprocess.Popen, room: memoryview, deadline: float) -> None:
+    pipe = process.stdout.fileno()
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while room:
+            if not selector.select(max(deadline - time.monotonic(), 0)):
+                raise MediaError(_SLOW)
+            count = os.readv(pipe, [room])
+            if not count:
+                raise MediaError(_GONE if not _ran_out_of_time(process) else _SLOW)
+            room = room[count:]
+
+
+def _ran_out_of_time(process: subprocess.Popen) -> bool:
+    import signal
+
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(1) == -signal.SIGXCPU
+    return False
+
+
+_lock = threading.Lock()
+_spare: list[tuple[Bounds, subprocess.Popen]] = []
+
+
+def _ready(bounds: Bounds) -> subprocess.Popen:
+    """A process that waits for a file; the next one starts meanwhile."""
+    with _lock:
+        kept, process = _spare.pop() if _spare else (None, None)
+        if process is not None and (kept != bounds or process.poll() is not None):
+            _end(process)
+            process = None
+        _spare.append((bounds, _start(bounds)))
+    return process or _start(bounds)
+
+
+def prepare(bounds: Bounds = Bounds()) -> None:
+    """Start a process for the next file, so that it need not be waited for."""
+    with _lock:
+        if not _spare:
+            _spare.append((bounds, _start(bounds)))
+
+
+@atexit.register
+def dismiss() -> None:
+    """End the process that waits for a file, if there is one."""
+    with _lock:
+        while _spare:
+            _end(_spare.pop()[1])
+
+
+def _start(bounds: Bounds) -> subprocess.Popen:
+    homes = dict.fromkeys(str(Path(module.__file__).parents[1]) for module in (np, cv2, av))
+    arguments = os.path.dirname(os.path.abspath(__file__)), '\n'.join(homes)
+    return subprocess.Popen(
+        # isolated: neither variables, nor the user's packages, nor the working directory
+        [sys.executable, '-I', '-c', _START, *arguments, str(bounds.memory), str(bounds.cpu)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        close_fds=True,
+        cwd='/',
+        # one thread in each library that is not asked to decode; threads take memory
+        env=dict(OPENBLAS_NUM_THREADS='1', OMP_NUM_THREADS='1', LC_ALL='C.UTF-8'),
+        start_new_session=True,  # Ctrl-C is for the one who asked
+    )
+
+
+def _end(process: subprocess.Popen) -> None:
+    process.kill()
+    process.stdin.close()
+    process.stdout.close()
+    process.wait()
