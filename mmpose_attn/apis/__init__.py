@@ -8,6 +8,7 @@ from .results import Category, Frame, People, PoseResult
 from .session import InferenceSession
 from .smoothing import OneEuroFilter
 from .sources import Source, find_sources, read_frames
+from .streams import Stream
 from .summary import Summary
 from .tracking import PoseTracker, follow
 
@@ -23,6 +24,7 @@ __all__ = [
     'PoseResult',
     'PoseTracker',
     'Source',
+    'Stream',
     'Summary',
     'draw_result',
     'find_sources',

@@ -24,7 +24,7 @@ from torch import nn
 from .building import batches, check_device, load_weights, naming, read_config
 from .detection import GivenBoxes, whole_image
 from .results import Category, Frame, People, PoseResult
-from .sources import Input, find_sources, read_frames
+from .sources import Input, check_trackable, find_sources, read_frames
 from .threads import overlap
 from .tracking import follow
 
@@ -154,7 +154,7 @@ class PosePredictor:
 
     def __call__(
         self,
-        inputs: Input | Sequence[Input],
+        inputs: Input | Iterable[Input],
         *,
         track: bool = False,
         smooth: bool = False,
@@ -166,7 +166,7 @@ class PosePredictor:
         Args:
             inputs: as for :func:`find_sources`; they are looked for at once,
                 before the first result is asked for.
-            track: give people of a video or camera ids that they keep.
+            track: give people of a video, camera or :class:`Stream` ids that they keep.
             smooth: also filter their keypoints; implies ``track``.
             ann_file: as for :func:`find_sources`.
             stdin: as for :func:`find_sources`.
@@ -175,6 +175,8 @@ class PosePredictor:
             FileNotFoundError, ValueError: an input cannot be read.
         """
         sources = find_sources(inputs, ann_file, stdin)
+        if track or smooth:
+            check_trackable(sources)
         ids = [source.image_id for source in sources if source.image_id is not None]
         if isinstance(self.boxes, GivenBoxes) and ids:
             self.boxes.check(ids)

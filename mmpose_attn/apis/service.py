@@ -1,14 +1,13 @@
 """What the page in the browser does, without the page: models that stay loaded, a job at a time."""
 
-import math
 import os
 import shutil
 import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +16,10 @@ import cv2
 import mmdet
 import mmpose
 import numpy as np
-from PIL import Image
 
 from mmpose_attn.engine import CheckpointError
+from mmpose_attn.media import Limits, MediaError
+from mmpose_attn.media.worker import IsolatedMedia
 from mmpose_attn.visualization.attention_drawing import draw_html
 from mmpose_attn.visualization.attention_maps import attention_sites, collect, prepare
 
@@ -28,10 +28,11 @@ from .detection import PersonDetector, whole_image
 from .outputs import Drawings, draw_result, write_tables
 from .pose import PosePredictor
 from .results import PoseResult
-from .sources import Source, find_sources, read_frames
+from .sources import Source, read_frames, with_ids
 
 WHOLE_IMAGE = 'none: the picture is one person'
-_MOST_PIXELS = 50_000_000  # of a picture; decoded and drawn it takes six bytes each
+# Of what strangers drop. Decoded and drawn a pixel takes six bytes.
+LIMITS = Limits(pixels=50_000_000, seconds=20 * 60)
 _SHOWN_SIDE = 1600  # pixels of what a browser gets to see
 _MOST_SITES = 60  # attention modules that are drawn
 _KNOWN = (ValueError, OSError, CheckpointError)
@@ -140,13 +141,13 @@ class PoseService:
             with self._one:
                 if stop.is_set():
                     return Outcome('Stopped before it began.')
-                source = check_file(path)
-                _trim(self.folder, self.most_bytes, keep=Path(path))
-                job = Path(tempfile.mkdtemp(prefix='job_', dir=self.folder))
-                predictor = self._predictor(model)
-                if predictor.topdown:
-                    predictor.boxes = self._boxes(detector, box_score)
-                return self._work(source, predictor, job, keypoint_score, track, stop, progress)
+                with opened(path) as source:
+                    _trim(self.folder, self.most_bytes, keep=Path(path))
+                    job = Path(tempfile.mkdtemp(prefix='job_', dir=self.folder))
+                    predictor = self._predictor(model)
+                    if predictor.topdown:
+                        predictor.boxes = self._boxes(detector, box_score)
+                    return self._work(source, predictor, job, keypoint_score, track, stop, progress)
         except Exception as error:
             if job is not None:
                 shutil.rmtree(job, ignore_errors=True)
@@ -172,7 +173,7 @@ class PoseService:
         drawings, picture = Drawings(job / 'drawn', '.webm'), None
         progress(0, source.count)
         stopped = False
-        with closing(predictor(source.origin, track=track)) as results:
+        with closing(predictor(source, track=track)) as results:
             for result in results:
                 if result.frame.error is None:
                     picture = draw_result(result, skeleton, keypoint_score)
@@ -223,8 +224,9 @@ def failure(error: Exception, path: str | os.PathLike) -> Outcome:
     return Outcome(message, failed=True)
 
 
-def check_file(path: str | os.PathLike) -> Source:
-    """A picture or video that can be opened and is not too large.
+@contextmanager
+def opened(path: str | os.PathLike) -> Iterator[Source]:
+    """A picture or video of a stranger, which a process of its own decodes, within limits.
 
     Raises:
         FileNotFoundError: it is gone.
@@ -233,32 +235,22 @@ def check_file(path: str | os.PathLike) -> Source:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'{path.name} is not here any more: drop it again')
-    (source,) = find_sources(path)
-    if source.kind == 'image' and _pixels(path) > _MOST_PIXELS:
-        raise ValueError(
-            f'{path.name} has more than {_MOST_PIXELS // 1_000_000} million pixels: make it smaller'
-        )
-    return source
-
-
-def _pixels(path: Path) -> float:
-    """How many a picture says to have; 0 if that cannot be told without decoding it."""
     try:
-        with Image.open(path) as image:
-            return image.width * image.height
-    except Image.DecompressionBombError:
-        return math.inf
-    except Exception:  # OpenCV will say what is wrong, if anything is
-        return 0
+        media = IsolatedMedia(path, LIMITS)
+    except MediaError as error:
+        raise ValueError(f'{path.name} {error}') from error
+    with closing(media):
+        source = Source(path.name, media.medium, media, count=media.count, fps=media.fps)
+        yield from with_ids([source])
 
 
 def first_frame(path: str | os.PathLike) -> np.ndarray:
     """The picture, or the first good frame of the video: (H, W, 3) BGR, as a browser shows it.
 
     Raises:
-        FileNotFoundError, ValueError: as for :func:`check_file`, or it cannot be decoded.
+        FileNotFoundError, ValueError: as for :func:`opened`, or it cannot be decoded.
     """
-    with closing(read_frames([check_file(path)])) as frames:
+    with opened(path) as source, closing(read_frames([source])) as frames:
         frame = next((frame for frame in frames if frame.error is None), None)
     if frame is None:
         raise ValueError(f'{Path(path).name} cannot be decoded: damaged, cut off, or no picture')

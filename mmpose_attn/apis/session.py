@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 from rich.text import Text
 
+from mmpose_attn.media import shown
+
 from .detection import GivenBoxes, PersonDetector
 from .interrupts import Interrupts
 from .outputs import TABLES, Drawings, Journal, draw_result, write_tables
@@ -84,7 +86,7 @@ class InferenceSession:
         overwrite: bool = False,
     ) -> None:
         settings = dict(
-            inputs=[str(item) for item in inputs],
+            inputs=[shown(str(item)) for item in inputs],
             config=str(config),
             checkpoint=checkpoint and str(checkpoint),
             detector=detector,
@@ -111,8 +113,8 @@ class InferenceSession:
         if show and sys.platform == 'linux' and not displays & os.environ.keys():
             raise ValueError('there is no display to show pictures on (DISPLAY is not set)')
         self.sources = find_sources(inputs, ann_file)
-        if resume and any(source.kind not in ('image', 'video') for source in self.sources):
-            raise ValueError('a camera cannot be resumed: what it saw is gone')
+        if resume and any(source.kind in ('camera', 'stream') for source in self.sources):
+            raise ValueError('a camera or stream cannot be resumed: what it saw is gone')
         self.out = Path(out)
         self._check_out(draw)
         journal = self.out / 'journal.jsonl'

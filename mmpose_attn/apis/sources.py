@@ -1,76 +1,98 @@
-"""Where frames come from: pictures, folders, patterns, videos, cameras, lists and arrays."""
+"""Where frames come from: pictures, folders, patterns, videos, cameras, streams, lists, arrays."""
 
-import glob
 import json
+import logging
 import os
-import re
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import cv2
 import numpy as np
+from mmengine.logging import print_log
 
-from mmpose_attn.datasets import LoadPoseImage
+from mmpose_attn.media import (
+    ORDINARY,
+    Limits,
+    LiveStream,
+    MediaError,
+    Shot,
+    UnknownKind,
+    UnreadKind,
+    Video,
+    is_address,
+    open_media,
+    shown,
+)
+from mmpose_attn.media.kinds import readable
 
+from .listing import IMAGES, KNOWN, files_of, left_out_line
 from .results import Frame
+from .streams import Stream, check_image, stream_or_list
+from .threads import newest
 
-Input = str | os.PathLike | int | np.ndarray
-
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
-VIDEOS = ('.mp4', '.m4v', '.avi', '.mov', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv')
-_KNOWN = (*IMAGES, *VIDEOS, '.gif')  # that is either
-_FPS = 30.0  # where a video or camera does not say
-# How many frames a video may lack at its end: containers often know their number only roughly.
-_ROUGH = 0.01
-_MOST_BAD = 1000  # frames in a row that cannot be decoded; after so many there is no other
-_LOAD = LoadPoseImage()
+_FPS = 30.0  # where a camera does not say
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A picture, video or camera that could be opened.
+    """A picture, video, camera or stream that could be opened.
 
     Attributes:
         name: path below the input folder, or a file's own name, with forward
             slashes; below what all inputs have in common if two would be equal.
-        kind: ``'image'``, ``'video'`` or ``'camera'``.
-        origin: path, camera index, or picture (H, W, 3).
-        image_id: of a picture; videos and cameras count on.
-        count: frames, as far as the file knows; None for a camera.
+        kind: ``'image'``, ``'video'``, ``'camera'`` or ``'stream'``.
+        origin: path, camera index, picture (H, W, 3), or an object whose
+            ``frames()`` gives one :class:`~mmpose_attn.media.Shot` after another.
+        image_id: of a picture; the others count on.
+        count: frames, as far as that is known; None for what goes on.
         fps: frames a second, None for a picture.
+        live: it goes on without us, as a camera does.
     """
 
     name: str
     kind: str
-    origin: str | int | np.ndarray
+    origin: Any
     image_id: int | None = None
     count: int | None = 1
     fps: float | None = None
+    live: bool = False
+
+
+Input = str | os.PathLike | int | np.ndarray | Stream | Source
 
 
 def find_sources(
-    inputs: Input | Sequence[Input],
+    inputs: Input | Iterable[Input],
     ann_file: str | os.PathLike | None = None,
     stdin: TextIO | None = None,
+    limits: Limits = ORDINARY,
 ) -> list[Source]:
-    """Look for inputs, and open each video and camera once to see that it can be read.
+    """Look for inputs, and open each video, camera and stream once to see that it can be read.
 
     Pictures without ``ann_file`` have the number in their file name as
     ``image_id`` if all are named by different numbers, as COCO's are, and
     otherwise their place in the list, from 1. A frame of a video has its place
     in the whole sequence, from 1, and then so do pictures.
 
+    What files are is told by their first bytes. What a folder or pattern holds
+    that cannot be read here is left out, and one warning says what and why.
+
     Args:
         inputs: any of: path of a picture or video, folder (its pictures and
             videos, sorted), pattern (``'shots/**/*.jpg'``), index of a camera,
+            address of a stream or pipe (:class:`~mmpose_attn.media.LiveStream`),
             ``'-'`` (a list of paths on ``stdin``, one a line), array (H, W, 3)
-            uint8 in BGR; or a sequence of these.
+            uint8 in BGR, :class:`Stream`; or several of these. An iterator of
+            arrays is taken for a :class:`Stream`.
         ann_file: COCO file with the ``image_id`` of every picture.
         stdin: where ``'-'`` reads; the process's by default.
+        limits: of pictures and frames; what is larger is not decoded.
 
     Raises:
         FileNotFoundError: an input does not exist or holds nothing.
@@ -78,66 +100,178 @@ def find_sources(
             one name or id.
         TypeError: it is none of the above.
     """
-    if isinstance(inputs, (str, os.PathLike, int, np.ndarray)):
+    if isinstance(inputs, Input):
         inputs = [inputs]
+    if isinstance(inputs, Iterator):
+        inputs = stream_or_list(inputs)
+        inputs = [inputs] if isinstance(inputs, Stream) else inputs
     sources: list[Source] = []
     files: dict[str, str] = {}  # path -> folder that its name is relative to
+    listed: set[str] = set()  # paths that nobody named
+    left_out: dict[str, str] = {}
     for item in _with_lists(inputs, stdin or sys.stdin):
-        if isinstance(item, np.ndarray):
-            if item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3 or not item.size:
-                raise ValueError(
-                    'a picture given as an array is (H, W, 3) uint8 in BGR order; '
-                    f'got {item.shape} {item.dtype}'
-                )
-            sources.append(Source(f'array_{len(sources):06}', 'image', item))
+        if isinstance(item, Source):
+            sources.append(item)
+        elif isinstance(item, np.ndarray):
+            sources.append(Source(f'array_{len(sources):06}', 'image', check_image(item)))
+        elif isinstance(item, Stream):
+            name = item.name or f'stream_{len(sources)}'
+            sources.append(Source(name, 'stream', item, None, item.count, item.fps, item.live))
         elif isinstance(item, int) or (item.isdecimal() and not os.path.exists(item)):
-            sources.append(_opened(f'camera_{int(item)}', 'camera', int(item)))
+            sources.append(_camera(int(item)))
+        elif is_address(item):
+            sources.append(_live(item, limits))
         else:
-            root, paths = _files(item)
+            root, paths, unread = files_of(item)
+            left_out |= unread
+            listed.update(paths if paths != [os.path.abspath(item)] else ())
             for path in paths:
                 if path not in files:
                     files[path] = root
                     sources.append(Source('', '', path))
-    if not sources:
-        raise FileNotFoundError('no input: give a picture, folder, pattern, video or camera index')
     names = {path: os.path.relpath(path, root) for path, root in files.items()}
     if len(set(names.values())) < len(names):
         common = os.path.commonpath(files.values())
         names = {path: os.path.relpath(path, common) for path in files}
     for i, source in enumerate(sources):
-        if not source.kind:
-            name = names[source.origin].replace(os.sep, '/')
-            if _is_image(source.origin):
-                sources[i] = Source(name, 'image', source.origin)
-            else:
-                sources[i] = _opened(name, 'video', source.origin)
+        if source.kind:
+            continue
+        path = source.origin
+        try:
+            sources[i] = _file(names[path].replace(os.sep, '/'), path, limits)
+        except MediaError as error:
+            known = path.lower().endswith(KNOWN)
+            if path not in listed or (known and not isinstance(error, UnreadKind)):
+                raise ValueError(f'{path} {error}') from error
+            left_out[path] = str(error)
+    sources = [source for source in sources if source.kind]
+    if left_out:
+        print_log(left_out_line(left_out), 'current', logging.WARNING)
+    if not sources:
+        raise FileNotFoundError(
+            left_out_line(left_out)
+            if left_out
+            else 'no input: give a picture, folder, pattern, video, camera index or stream'
+        )
     for name, number in Counter(source.name for source in sources).items():
         if number > 1:
             raise ValueError(f'{number} inputs are called {name}: give each once')
-    return _with_ids(sources, ann_file)
+    return with_ids(sources, ann_file)
 
 
-def read_frames(sources: Iterable[Source], first_id: int = 1) -> Iterator[Frame]:
+def read_frames(
+    sources: Iterable[Source], first_id: int = 1, limits: Limits = ORDINARY
+) -> Iterator[Frame]:
     """Decode frame after frame; one that cannot be decoded has ``error`` instead of an image.
 
     Args:
         sources: from :func:`find_sources`.
         first_id: ``image_id`` of the first frame, where the source has none.
+        limits: as for :func:`find_sources`.
     """
     number = first_id
     for source in sources:
-        for frame in [_picture(source)] if source.kind == 'image' else _video(source):
-            image_id = number if source.image_id is None else source.image_id
-            yield replace(frame, image_id=image_id)
-            number += 1
+        with closing(_shots(source, limits)) as shots:
+            for index, shot in shots:
+                image_id = number if source.image_id is None else source.image_id
+                yield _frame(source, index, image_id, shot)
+                number += 1
 
 
-def _with_lists(inputs: Sequence[Input], stdin: TextIO) -> Iterator[str | int | np.ndarray]:
+def check_trackable(sources: Iterable[Source]) -> None:
+    """Raises ValueError for pictures given as arrays, which nothing says to follow each other."""
+    if any(isinstance(source.origin, np.ndarray) for source in sources):
+        raise ValueError(
+            'arrays in a list are pictures that have nothing to do with each other, and get no '
+            'track ids: give Stream(arrays, fps=...) for the frames of a video'
+        )
+
+
+def _frame(source: Source, index: int, image_id: int, shot: Shot) -> Frame:
+    image, seconds, error = shot
+    size = (0, 0) if image is None else image.shape[1::-1]
+    if source.kind == 'image':
+        return Frame(source.name, source.name, 0, image_id, size, image, error=error)
+    fps = source.fps
+    if isinstance(source.origin, LiveStream):
+        fps = source.origin.fps  # which a pipe says only when it is read
+    return Frame(
+        f'{source.name}#{index}',
+        source.name,
+        index,
+        image_id,
+        size,
+        image,
+        fps=fps,
+        time=index / fps if seconds is None else seconds,
+        live=source.live,
+        error=error,
+    )
+
+
+def _shots(source: Source, limits: Limits) -> Iterator[tuple[int, Shot]]:
+    """What a source shows, with numbers that tell what was left out."""
+    origin = source.origin
+    if isinstance(origin, np.ndarray):
+        yield 0, Shot(origin)
+    elif isinstance(origin, LiveStream) and source.live and '://' in origin.address:
+        yield from newest(origin.frames())
+    else:
+        if isinstance(origin, int):
+            shots = _camera_shots(origin)
+        elif isinstance(origin, str):
+            shots = _file_shots(origin, limits)
+        else:
+            shots = origin.frames()
+        with closing(shots):
+            yield from enumerate(shots)
+
+
+def _file_shots(path: str, limits: Limits) -> Iterator[Shot]:
+    try:
+        media = open_media(path, limits)
+    except UnknownKind as error:
+        yield Shot(None, None, f'the file cannot be decoded: {error.reason}')
+        return
+    except MediaError as error:
+        yield Shot(None, None, f'the file {error}')
+        return
+    except FileNotFoundError:
+        yield Shot(None, None, 'the file is not found: it was there before')
+        return
+    except OSError as error:
+        yield Shot(None, None, f'the file cannot be read: {error.strerror or error}')
+        return
+    with closing(media):
+        yield from media.frames()
+
+
+def _camera_shots(index: int) -> Iterator[Shot]:
+    capture = cv2.VideoCapture(index)
+    start = None
+    try:
+        while True:
+            good, image = capture.read()
+            if not good:
+                return
+            now = time.monotonic()
+            start = now if start is None else start
+            yield Shot(image, now - start)
+    finally:
+        capture.release()
+
+
+def _with_lists(inputs: Iterable[Input], stdin: TextIO) -> Iterator[Any]:
     for item in inputs:
-        if isinstance(item, (int, np.ndarray)):
+        if isinstance(item, Iterator):
+            items = stream_or_list(item)
+            yield from [items] if isinstance(items, Stream) else _with_lists(items, stdin)
+        elif isinstance(item, (int, np.ndarray, Stream, Source)):
             yield item
         elif not isinstance(item, (str, os.PathLike)):
-            raise TypeError(f'an input is a path, a camera index or an array, got {item!r:.80}')
+            raise TypeError(
+                f'an input is a path, a camera index, an array or a Stream, got {item!r:.80}'
+            )
         elif os.fspath(item) == '-':
             if hasattr(stdin, 'reconfigure'):  # file names may be any bytes
                 stdin.reconfigure(errors='surrogateescape')
@@ -146,77 +280,44 @@ def _with_lists(inputs: Sequence[Input], stdin: TextIO) -> Iterator[str | int | 
             yield os.fspath(item)
 
 
-def _files(item: str) -> tuple[str, list[str]]:
-    """The folder that names are relative to, and absolute paths."""
-    if re.match(r'[A-Za-z][\w+.-]+://', item):
-        raise ValueError(f'{item} is a URL, which is not read: download it and give the file')
-    if not item or '\0' in item:
-        raise ValueError(f'an input is {item!r}, which names no file; . is the working directory')
-    path = os.path.abspath(os.path.expanduser(item))
-    if os.path.isdir(path):
-        names = sorted(os.listdir(path))
-        paths = [os.path.join(path, n) for n in names if n.lower().endswith(_KNOWN)]
-        paths = [p for p in paths if not os.path.isdir(p)]
-        root, what = path, f'folder {item} holds'
-    elif os.path.exists(path):
-        root, what, paths = os.path.dirname(path), '', [path]
-    elif glob.has_magic(item):
-        paths = [p for p in sorted(glob.glob(path, recursive=True)) if os.path.isfile(p)]
-        paths = [p for p in paths if p.lower().endswith(_KNOWN)]
-        # the part of the pattern that is a plain folder
-        root = path
-        while glob.has_magic(root):
-            root = os.path.dirname(root)
-        what = f'pattern {item} finds'
-    else:
-        raise FileNotFoundError(f'input not found: {item} (working directory: {os.getcwd()})')
-    if not paths:
-        raise FileNotFoundError(f'{what} no picture or video ({", ".join(_KNOWN)})')
-    for file in paths:
-        try:
-            file.encode()
-        except UnicodeEncodeError:  # OpenCV crashes on such names
-            raise ValueError(f'the name of input {file!r} is not UTF-8: rename it') from None
-        if not os.path.exists(file):
-            raise FileNotFoundError(f'input {file} is a link to nothing')
-        if not os.path.isfile(file):
-            raise ValueError(f'input {file} is no file; a camera is given by its index')
-        if not os.access(file, os.R_OK):
-            raise ValueError(f'input {file} may not be read: see its permissions')
-    return root, paths
-
-
-def _is_image(path: str) -> bool:
-    suffix = Path(path).suffix.lower()
-    if suffix in IMAGES or suffix in VIDEOS:
-        return suffix in IMAGES
-    if cv2.haveImageReader(path):
-        return cv2.imcount(path) < 2
-    return suffix == '.gif'  # damaged: skipped like other pictures, where a video would end the run
-
-
-def _opened(name: str, kind: str, origin: str | int) -> Source:
+def _file(name: str, path: str, limits: Limits) -> Source:
     try:
-        capture = cv2.VideoCapture(origin)
+        medium = readable(path).medium
+    except UnknownKind:
+        if not path.lower().endswith(IMAGES):
+            raise
+        medium = 'image'  # damaged: skipped like other pictures, where a video would end the run
+    if medium == 'image':
+        return Source(name, 'image', path)
+    with closing(Video(path, limits)) as video:
+        return Source(name, 'video', path, count=video.count, fps=video.fps)
+
+
+def _live(address: str, limits: Limits) -> Source:
+    try:
+        stream = LiveStream(address, limits)
+    except MediaError as error:
+        raise ValueError(f'{shown(address)} {error}') from None
+    return Source(stream.name, 'stream', stream, None, stream.count, stream.fps, stream.live)
+
+
+def _camera(index: int) -> Source:
+    try:
+        capture = cv2.VideoCapture(index)
     except cv2.error:  # an index beyond 32 bits
         capture = cv2.VideoCapture()
     try:
         if not capture.isOpened():
-            if kind == 'camera':
-                raise ValueError(f'camera {origin} cannot be opened: is it there, and free?')
-            raise ValueError(
-                f'{origin} cannot be opened as a picture or video: damaged, cut off, or neither'
-            )
-        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if kind == 'video' else 0
+            raise ValueError(f'camera {index} cannot be opened: is it there, and free?')
         fps = capture.get(cv2.CAP_PROP_FPS)
-        # some files and cameras say 0, NaN or their time base
-        fps = fps if 1 <= fps <= 1000 else _FPS
-        return Source(name, kind, origin, count=count if count > 0 else None, fps=fps)
+        fps = fps if 1 <= fps <= 1000 else _FPS  # some say 0, NaN or their time base
+        return Source(f'camera_{index}', 'camera', index, count=None, fps=fps, live=True)
     finally:
         capture.release()
 
 
-def _with_ids(sources: list[Source], ann_file: str | os.PathLike | None) -> list[Source]:
+def with_ids(sources: list[Source], ann_file: str | os.PathLike | None = None) -> list[Source]:
+    """Sources whose pictures have ids; arguments and errors as for :func:`find_sources`."""
     pictures = [source for source in sources if source.kind == 'image']
     stems = [Path(source.name).stem for source in pictures]
     if ann_file is not None:
@@ -248,49 +349,3 @@ def _ids_of(ann_file: str | os.PathLike) -> dict[str, int]:
         raise ValueError(
             f'{ann_file} is no COCO file whose "images" have id and file_name ({error!r})'
         ) from error
-
-
-def _picture(source: Source) -> Frame:
-    frame = Frame(source.name, source.name, 0, 0)
-    image = source.origin
-    if isinstance(image, str):
-        try:
-            image = _LOAD.transform(dict(img_path=image))['img']
-        except (OSError, ValueError) as error:
-            return replace(frame, error=str(error.__cause__ or error))
-    return replace(frame, image=image, size=image.shape[1::-1])
-
-
-def _video(source: Source) -> Iterator[Frame]:
-    capture = cv2.VideoCapture(source.origin)
-    count = source.count or 0
-
-    def frame(index: int, **values) -> Frame:
-        name, live = source.name, source.kind == 'camera'
-        time = index / source.fps
-        return Frame(
-            f'{name}#{index}', name, index, 0, fps=source.fps, time=time, live=live, **values
-        )
-
-    try:
-        index = read = 0
-        while True:
-            good = capture.grab()
-            image = None
-            if good:
-                good, image = capture.retrieve()
-            if good:
-                # what failed before a good frame was damaged, what fails at the end may be nothing
-                for bad in range(read, index):
-                    yield frame(bad, error='the frame cannot be decoded')
-                yield frame(index, image=image, size=image.shape[1::-1])
-                read = index + 1
-            elif index + 1 >= count or index - read > _MOST_BAD:
-                break
-            index += 1
-        if not read and count <= 1:
-            yield frame(0, error='the video has no frame that can be decoded')
-        elif count - read > max(1, _ROUGH * count):
-            yield frame(read, error=f'the video ends after {read} of {count} frames')
-    finally:
-        capture.release()

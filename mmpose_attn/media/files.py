@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 
 from .kinds import readable
-from .limits import Limits
+from .limits import ORDINARY, Limits
 from .pictures import decoded, picture_bytes
 from .videos import Shot, Video
 
@@ -14,7 +14,7 @@ class Picture:
 
     medium, count, fps = 'image', 1, None
 
-    def __init__(self, path: str | os.PathLike, limits: Limits = Limits()) -> None:
+    def __init__(self, path: str | os.PathLike, limits: Limits = ORDINARY) -> None:
         self._data, self._limits = picture_bytes(path, limits), limits
 
     def frames(self) -> Iterator[Shot]:
@@ -27,7 +27,7 @@ class Picture:
         self._data = b''
 
 
-def open_media(path: str | os.PathLike, limits: Limits = Limits()) -> Picture | Video:
+def open_media(path: str | os.PathLike, limits: Limits = ORDINARY) -> Picture | Video:
     """Open a picture or video; both have ``medium``, ``count``, ``fps``, ``frames()``, ``close()``.
 
     Raises:

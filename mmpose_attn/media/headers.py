@@ -1,8 +1,8 @@
 """What pictures say of themselves, checked before a decoder believes it.
 
-Decoders reserve memory by lengths and sizes that a file names, in places that no user sees: a PNG of
-33 KB had OpenCV take 4.8 GB. Here every size is found first, and what decides nothing about
-the pixels is left away.
+Decoders reserve memory by lengths and sizes that a file names, in places that no user sees: a PNG
+of 33 KB had OpenCV take 4.8 GB. Here every size is found first, and what decides nothing about the
+pixels is left away.
 """
 
 import struct
@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 
 from .kinds import AVIF, BMP, GIF, JPEG, PNG, TIFF, WEBP, Kind
-from .limits import Limits, MediaError
+from .limits import Limits, MediaError, UnreadKind
 
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _PNG_KEPT = {b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND', b'eXIf'}
@@ -154,11 +154,15 @@ def _tiff(data: bytes, limits: Limits) -> None:
         size = _TIFF_SIZES.get(type_, 0)
         order_name = 'little' if order == '<' else 'big'
         tags[tag] = int.from_bytes(data[start + value : start + value + size], order_name)
+    if tags.get(254, 0) & 1:
+        raise UnreadKind(
+            'holds a small picture first, as raw files of cameras do: convert it to JPEG'
+        )
     width, height = tags.get(256, 0), tags.get(257, 0)
     limits.check_size(width, height)
     if tags.get(259, 1) not in _TIFF_PACKINGS:
         raise MediaError(
-            f'cannot be decoded: the TIFF is packed by method {tags[259]}; save it with LZW or deflate'
+            f'cannot be decoded: the TIFF is packed by method {tags[259]}: save it with deflate'
         )
     samples = max(tags.get(277, 1), 1)
     if samples > 64:

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from .limits import MediaError, UnreadKind
+from .limits import UnknownKind, UnreadKind
 
 _HEAD = 4096  # bytes that are looked at
 
@@ -61,13 +61,9 @@ _SIGNATURES = (
     (0, b'8BPS', Kind('Photoshop', why=_CONVERT)),
     (0, b'\x76\x2f\x31\x01', Kind('OpenEXR', why=_CONVERT)),
     (0, b'#?RADIANCE', Kind('Radiance HDR', why=_CONVERT)),
-    (0, b'\0\0\x01\0', Kind('icon', why=_CONVERT)),
     (0, b'.RMF', Kind('RealMedia', why=_CONVERT)),
     (0, b'YUV4MPEG2', Kind('YUV4MPEG', why=_CONVERT)),
     (0, b'\x06\x0e\x2b\x34', Kind('MXF', why=_CONVERT)),
-    (0, b'ID3', Kind('sound', why='has no picture')),
-    (0, b'fLaC', Kind('sound', why='has no picture')),
-    (0, b'%PDF', Kind('PDF', why=_CONVERT)),
 )
 # What begins text that has a player open something else, in lower case.
 _PLAYLISTS = {
@@ -88,7 +84,7 @@ def sniff(path: str | os.PathLike) -> Kind:
     """What a file is, by its contents.
 
     Raises:
-        MediaError: nothing that is known, or empty.
+        UnknownKind: nothing that is known, or empty.
         OSError: it cannot be opened.
     """
     with open(path, 'rb') as file:
@@ -100,7 +96,7 @@ def sniff(path: str | os.PathLike) -> Kind:
 
 
 def readable(path: str | os.PathLike, medium: str = '') -> Kind:
-    """As :func:`sniff`; also raises :class:`UnreadKind` for what is not read, or not as ``medium``."""
+    """As :func:`sniff`; raises :class:`UnreadKind` for what is not read, or not as ``medium``."""
     kind = sniff(path)
     if not kind.medium:
         raise UnreadKind(f'is {_article(kind.name)}, which {kind.why}')
@@ -110,17 +106,15 @@ def readable(path: str | os.PathLike, medium: str = '') -> Kind:
 
 
 def kind_of(head: bytes) -> Kind:
-    """What begins with ``head``; a GIF may move. Raises :class:`MediaError`, as :func:`sniff`."""
+    """What begins with ``head``; a GIF may move. Raises :class:`UnknownKind`."""
     if not head:
-        raise MediaError('is empty, and cannot be opened as a picture or video')
+        raise UnknownKind('it is empty')
     for offset, signature, kind in _SIGNATURES:
         if head[offset : offset + len(signature)] == signature:
             return kind
     kind = _riff(head) or _iso(head) or _bitmap(head) or _transport(head) or _text(head)
     if kind is None:
-        raise MediaError(
-            'cannot be opened as a picture or video: damaged, cut off, or neither'
-        )
+        raise UnknownKind('damaged, cut off, or neither')
     return kind
 
 
@@ -133,7 +127,7 @@ def _riff(head: bytes) -> Kind | None:
     if head[:4] != b'RIFF':
         return None
     kinds = {b'WEBP': WEBP, b'AVI ': Kind('AVI', 'video', 'avi')}
-    return kinds.get(head[8:12], Kind('sound', why='has no picture'))
+    return kinds.get(head[8:12])
 
 
 def _iso(head: bytes) -> Kind | None:
@@ -152,7 +146,14 @@ def _iso(head: bytes) -> Kind | None:
 
 
 def _bitmap(head: bytes) -> Kind | None:
-    known = head[:2] == b'BM' and int.from_bytes(head[14:18], 'little') in (12, 40, 52, 56, 108, 124)
+    known = head[:2] == b'BM' and int.from_bytes(head[14:18], 'little') in (
+        12,
+        40,
+        52,
+        56,
+        108,
+        124,
+    )
     return BMP if known else None
 
 

@@ -12,6 +12,14 @@ class UnreadKind(MediaError):
     """The file is what it claims to be, and that is not read."""
 
 
+class UnknownKind(MediaError):
+    """The file is nothing that is known, for a ``reason``."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f'cannot be opened as a picture or video: {reason}')
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Limits:
     """Bounds that are checked before anything is decoded.
@@ -40,11 +48,12 @@ class Limits:
         if width < 1 or height < 1:
             raise MediaError(f'cannot be decoded: it says to have {width}x{height} pixels')
         if width * height > self.pixels:
-            raise MediaError(
-                f'has more than {self.millions} million pixels: make it smaller'
-            )
+            raise MediaError(f'has more than {self.millions} million pixels: make it smaller')
 
     def check_length(self, seconds: float) -> None:
         """Raises :class:`MediaError` if a video is too long."""
         if seconds > self.seconds:
             raise MediaError(f'is longer than {self.seconds / 60:g} minutes: cut it')
+
+
+ORDINARY = Limits()

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import av
 
-from .limits import Limits, MediaError
+from .limits import ORDINARY, Limits, MediaError
 from .videos import Shot, frame_rate, open_container, shots, video_stream
 
 RECONNECTS = 3
@@ -64,7 +64,7 @@ class LiveStream:
     def __init__(
         self,
         address: str,
-        limits: Limits = Limits(),
+        limits: Limits = ORDINARY,
         reconnects: int = RECONNECTS,
         wait: float = _WAIT,
     ) -> None:
@@ -104,8 +104,12 @@ class LiveStream:
                 file=file,
             )
         except MediaError as error:
+            if file is not None and file.silent:
+                raise MediaError(
+                    f'cannot be read: nothing came for {self._wait:g} seconds'
+                ) from None
             reason = error.__cause__.strerror if error.__cause__ else error
-            raise MediaError(f'cannot be read as a stream: {reason}') from error
+            raise MediaError(f'cannot be read: {reason}') from error
         self._stream = video_stream(self._container, 'stream', self._limits)
         self.fps = frame_rate(self._stream)
         seconds = (self._container.duration or 0) / av.time_base
@@ -115,6 +119,7 @@ class LiveStream:
     def frames(self) -> Iterator[Shot]:
         """Frame after frame; the last one says that the connection was lost, if it was."""
         start, left, last = time.monotonic(), self.reconnects, -math.inf
+        read = 0
         try:
             if self._container is None:
                 self._connect()
@@ -125,8 +130,10 @@ class LiveStream:
                     if shot.error is not None and not math.isfinite(last):
                         continue  # it began in the middle
                     moment = last if shot.time is None else max(offset + shot.time, last)
-                    last = moment
+                    last, read = moment, read + 1
                     yield shot._replace(time=moment)
+                if not self.live and (not read or read < 0.99 * (self.count or 0) - 1):
+                    raise MediaError(f'ended after {read} of {self.count or "its"} frames')
                 if not self.live or self._pipe:
                     return
                 if time.monotonic() - began > _STEADY:
@@ -162,6 +169,7 @@ class _PipeReader:
         else:  # does not wait for the one who writes
             self._pipe = os.open(address, os.O_RDONLY | os.O_NONBLOCK)
         self._wait, self._own = wait, not numbered
+        self.silent, self._begun = False, False
 
     def read(self, size: int) -> bytes:
         deadline = time.monotonic() + self._wait
@@ -175,10 +183,9 @@ class _PipeReader:
                         return data
                     time.sleep(0.05)
             if time.monotonic() > deadline:
+                self.silent = True
                 return b''
         return os.read(self._pipe, size)
-
-    _begun = False
 
     def close(self) -> None:
         if self._own:

@@ -7,10 +7,10 @@ import numpy as np
 
 from .headers import checked
 from .kinds import readable
-from .limits import Limits, MediaError
+from .limits import ORDINARY, Limits, MediaError
 
 
-def read_picture(path: str | os.PathLike, limits: Limits = Limits()) -> np.ndarray:
+def read_picture(path: str | os.PathLike, limits: Limits = ORDINARY) -> np.ndarray:
     """A picture as ``cv2.imread`` gives it: turned as its EXIF data say, 8 bits, three channels.
 
     Args:
@@ -27,7 +27,7 @@ def read_picture(path: str | os.PathLike, limits: Limits = Limits()) -> np.ndarr
     return decoded(picture_bytes(path, limits), limits)
 
 
-def picture_bytes(path: str | os.PathLike, limits: Limits = Limits()) -> bytes:
+def picture_bytes(path: str | os.PathLike, limits: Limits = ORDINARY) -> bytes:
     """What a decoder may get of a picture's file; raises as :func:`read_picture`."""
     kind = readable(path, 'image')
     with open(path, 'rb') as file:

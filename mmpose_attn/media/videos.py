@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from typing import NamedTuple
 
 import av
@@ -11,7 +12,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from .kinds import readable
-from .limits import Limits, MediaError, UnreadKind
+from .limits import ORDINARY, Limits, UnknownKind, UnreadKind
 
 av.logging.set_level(av.logging.PANIC)  # the errors here say what is wrong
 
@@ -64,7 +65,7 @@ class Video:
 
     medium = 'video'
 
-    def __init__(self, path: str | os.PathLike, limits: Limits = Limits()) -> None:
+    def __init__(self, path: str | os.PathLike, limits: Limits = ORDINARY) -> None:
         kind = readable(path, 'video')
         self._limits = limits
         path = os.path.abspath(path)
@@ -73,7 +74,9 @@ class Video:
             limits,
             format=kind.demuxer,
             # external data of a MOV would be another file
-            options=dict(format_whitelist=kind.demuxer, protocol_whitelist='file', enable_drefs='0'),
+            options=dict(
+                format_whitelist=kind.demuxer, protocol_whitelist='file', enable_drefs='0'
+            ),
         )
         try:
             self._stream = video_stream(self._container, kind.name, limits)
@@ -141,11 +144,9 @@ def open_container(
             timeout=timeout,
         )
     except av.error.FFmpegError as error:
-        if isinstance(error, (av.error.FileNotFoundError, av.error.PermissionError)):
+        if isinstance(error, av.error.FileNotFoundError | av.error.PermissionError):
             raise OSError(f'cannot be read: {error.strerror}') from error
-        raise MediaError(
-            'cannot be opened as a picture or video: damaged, cut off, or neither'
-        ) from error
+        raise UnknownKind('damaged, cut off, or neither') from error
     container.flags &= ~_GENERATE_TIMES
     return container
 
@@ -154,14 +155,12 @@ def video_stream(container: av.container.InputContainer, name: str, limits: Limi
     """The stream to decode, ready for it. Raises :class:`MediaError`."""
     streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
     if not streams:
-        raise MediaError(f'has no pictures: the {name} file holds something else')
+        raise UnreadKind(f'has no pictures: the {name} file holds something else')
     stream = streams[0]
     context = stream.codec_context
     if context is None or context.name not in CODECS:
         codec = 'an unknown codec' if context is None else context.codec.canonical_name
-        raise UnreadKind(
-            f'is in {codec}, which is not decoded here: convert it (ffmpeg -i IN -c:v libx264 OUT.mp4)'
-        )
+        raise UnreadKind(f'is in {codec}, which is not decoded here: convert it to H.264')
     if context.width * context.height:
         limits.check_size(context.width, context.height)
     context.options = dict(max_pixels=str(limits.pixels))
@@ -181,9 +180,9 @@ def shots(container: av.container.InputContainer, stream, limits: Limits) -> Ite
     convert = VideoReformatter().reformat
     step = 1 / frame_rate(stream)
     first = last = None
-    for packet in _packets(container, stream):
+    for decode in _decoders(container, stream):
         try:
-            frames = packet.decode()
+            frames = decode()
         except av.error.EOFError:
             return
         except av.error.ArgumentError:  # what FFmpeg says of too many pixels, too
@@ -214,12 +213,13 @@ def shots(container: av.container.InputContainer, stream, limits: Limits) -> Ite
             yield Shot(image, time)
 
 
-def _packets(container: av.container.InputContainer, stream) -> Iterator[av.Packet]:
-    """Up to the end, or to where nothing can be read any more."""
+def _decoders(container: av.container.InputContainer, stream) -> Iterator[Callable]:
+    """What decodes the next packet; in the end what is left in the decoder."""
     try:
-        yield from container.demux(stream)
+        for packet in container.demux(stream):
+            yield packet.decode
     except av.error.FFmpegError:  # cut off, or a connection that is lost
-        return
+        yield partial(stream.codec_context.decode, None)
 
 
 def _seconds(container: av.container.InputContainer, stream) -> float:

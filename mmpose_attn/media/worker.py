@@ -10,6 +10,7 @@ import json
 import math
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ import cv2
 import numpy as np
 
 from . import wire
-from .limits import Limits, MediaError, UnreadKind
+from .limits import ORDINARY, Limits, MediaError, UnreadKind
 from .videos import Shot
 
 # No import of the package, which would take seconds and all of torch.
@@ -59,6 +60,9 @@ class Bounds:
     wait: float = 30.0
 
 
+USUAL = Bounds()
+
+
 class IsolatedMedia:
     """As :func:`open_media`, in a process of its own.
 
@@ -77,8 +81,8 @@ class IsolatedMedia:
     def __init__(
         self,
         path: str | os.PathLike,
-        limits: Limits = Limits(),
-        bounds: Bounds = Bounds(),
+        limits: Limits = ORDINARY,
+        bounds: Bounds = USUAL,
     ) -> None:
         self._limits, self._bounds = limits, bounds
         self._process = _ready(bounds)
@@ -143,8 +147,6 @@ def _fill(process: subprocess.Popen, room: memoryview, deadline: float) -> None:
 
 
 def _ran_out_of_time(process: subprocess.Popen) -> bool:
-    import signal
-
     with suppress(subprocess.TimeoutExpired):
         return process.wait(1) == -signal.SIGXCPU
     return False
@@ -165,7 +167,7 @@ def _ready(bounds: Bounds) -> subprocess.Popen:
     return process or _start(bounds)
 
 
-def prepare(bounds: Bounds = Bounds()) -> None:
+def prepare(bounds: Bounds = USUAL) -> None:
     """Start a process for the next file, so that it need not be waited for."""
     with _lock:
         if not _spare:

@@ -4,9 +4,9 @@ import ctypes
 import json
 import math
 import os
-import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 try:
     import resource
@@ -17,7 +17,7 @@ from . import wire
 from .files import open_media
 from .limits import Limits, MediaError, UnreadKind
 
-_PDEATHSIG, _NO_NEW_PRIVILEGES = 1, 38  # of Linux's prctl
+_NO_NEW_PRIVILEGES = 38  # of Linux's prctl
 
 
 def main() -> None:
@@ -58,18 +58,14 @@ def main() -> None:
 def _close_doors(memory: int) -> None:
     """Bounds that this process cannot widen again."""
     if sys.platform == 'linux':
-        prctl = ctypes.CDLL(None).prctl
-        prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-        prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() == 1:
-            sys.exit()
+        ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     if resource is None:
         return
     for name, most in (('RLIMIT_FSIZE', 0), ('RLIMIT_CORE', 0), ('RLIMIT_NOFILE', 32)):
         with suppress(OSError, ValueError):
             resource.setrlimit(getattr(resource, name), (most, most))
     with suppress(OSError, ValueError):
-        pages = int(open('/proc/self/statm').read().split()[0])
+        pages = int(Path('/proc/self/statm').read_text().split()[0])
         most = pages * resource.getpagesize() + memory
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
