@@ -21,9 +21,10 @@ _MOST_SIDE = 4096  # but not further than this
 _JPEG_SIDE = 65500  # pixels; what JPEG and WebP cannot hold is a PNG
 _FPS = 30.0  # where a source does not say
 _TICK = Fraction(1, 60_000)  # seconds; a whole number of them for every usual frame rate
-# Both play everywhere, browsers included; the second has no patents on it.
+# Both play everywhere, browsers included; the second has no patents on it. With x264's mbtree the
+# same pictures do not always give the same file.
 _CODECS = {
-    '.mp4': ('libx264', dict(preset='veryfast', crf='20')),
+    '.mp4': ('libx264', dict(preset='veryfast', crf='20', mbtree='0')),
     '.webm': ('libvpx', dict(deadline='realtime', crf='10')),
 }
 
