@@ -33,6 +33,7 @@ from .sources import Source, read_frames, with_ids
 WHOLE_IMAGE = 'none: the picture is one person'
 # Of what strangers drop. Decoded and drawn a pixel takes six bytes.
 LIMITS = Limits(pixels=50_000_000, seconds=20 * 60)
+_PREVIEW = threading.Lock()  # one at a time, so that memory has a bound
 _SHOWN_SIDE = 1600  # pixels of what a browser gets to see
 _MOST_SITES = 60  # attention modules that are drawn
 _KNOWN = (ValueError, OSError, CheckpointError)
@@ -250,7 +251,7 @@ def first_frame(path: str | os.PathLike) -> np.ndarray:
     Raises:
         FileNotFoundError, ValueError: as for :func:`opened`, or it cannot be decoded.
     """
-    with opened(path) as source, closing(read_frames([source])) as frames:
+    with _PREVIEW, opened(path) as source, closing(read_frames([source])) as frames:
         frame = next((frame for frame in frames if frame.error is None), None)
     if frame is None:
         raise ValueError(f'{Path(path).name} cannot be decoded: damaged, cut off, or no picture')

@@ -24,8 +24,8 @@ class Stream:
 
     Args:
         frames: any iterable of arrays (H, W, 3) uint8 in BGR, or of pairs of a
-            time in seconds, which grows, and such an array. A batch is read
-            ahead, and what overlaps with it.
+            time in seconds, which grows, and such an array. Five batches at
+            most are read ahead.
         fps: frames a second of a drawn video, and of frames without times; 30
             by default.
         name: in results; ``stream_0`` and so on by default.

@@ -140,9 +140,8 @@ class LiveStream:
                     left = self.reconnects
                 while True:
                     if not left:
-                        raise MediaError(
-                            f'was lost, and {self.reconnects} tries to reach it again did not help'
-                        )
+                        tries = f'{self.reconnects} time{"s" * (self.reconnects != 1)}'
+                        raise MediaError(f'was lost for good: tried to reach it again {tries}')
                     left -= 1
                     time.sleep(_PAUSE)
                     with suppress(MediaError, OSError):

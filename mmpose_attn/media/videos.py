@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
@@ -159,7 +160,7 @@ def video_stream(container: av.container.InputContainer, name: str, limits: Limi
     stream = streams[0]
     context = stream.codec_context
     if context is None or context.name not in CODECS:
-        codec = 'an unknown codec' if context is None else context.codec.canonical_name
+        codec = _unknown(container) if context is None else context.codec.canonical_name
         raise UnreadKind(f'is in {codec}, which is not decoded here: convert it to H.264')
     if context.width * context.height:
         limits.check_size(context.width, context.height)
@@ -167,6 +168,19 @@ def video_stream(container: av.container.InputContainer, name: str, limits: Limi
     context.thread_type = 'AUTO'
     context.thread_count = min(_THREADS, (os.cpu_count() or 1) + 1)
     return stream
+
+
+def _unknown(container: av.container.InputContainer) -> str:
+    """The four letters of a codec that FFmpeg has no decoder for; it tells its log alone."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    try:
+        found = re.search(r'Video: (\w+) \((.{4}) ', container.dumps_format())
+    finally:
+        av.logging.set_level(level)
+    if found is None or not found[2].isprintable():
+        return 'an unknown codec'
+    return f'an unknown codec ({found[2] if found[1] == "none" else found[1]})'
 
 
 def frame_rate(stream) -> float:

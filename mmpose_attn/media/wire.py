@@ -41,7 +41,7 @@ def receive(fill: Callable[[memoryview], None], limits: Limits) -> Message:
     """A message.
 
     Args:
-        fill: reads as many bytes as it gets room for.
+        fill: reads as many bytes as it gets room for, or raises.
         limits: of the pixels.
 
     Raises:

@@ -9,12 +9,10 @@ import atexit
 import json
 import math
 import os
-import selectors
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -94,7 +92,6 @@ class IsolatedMedia:
             )
             with suppress(OSError):  # it is dead: receive says so
                 self._process.stdin.write(json.dumps(order).encode() + b'\n')
-                self._process.stdin.flush()
             opened = self._receive()
             if opened.what != wire.OPENED or opened.text not in ('image', 'video'):
                 raise MediaError(_GONE)
@@ -124,32 +121,33 @@ class IsolatedMedia:
         _end(self._process)
 
     def _receive(self) -> wire.Message:
-        deadline = time.monotonic() + self._bounds.wait
-        message = wire.receive(lambda room: _fill(self._process, room, deadline), self._limits)
+        slow = threading.Timer(self._bounds.wait, self._process.kill)
+        slow.start()
+        try:
+            message = wire.receive(self._fill, self._limits)
+        except EOFError:
+            raise MediaError(self._reason(slow.is_alive())) from None
+        finally:
+            slow.cancel()
         if message.what == wire.REFUSED:
             raise MediaError(message.text)
         if message.what == wire.UNREAD:
             raise UnreadKind(message.text)
         return message
 
-
-def _fill(process: subprocess.Popen, room: memoryview, deadline: float) -> None:
-    pipe = process.stdout.fileno()
-    with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
+    def _fill(self, room: memoryview) -> None:
         while room:
-            if not selector.select(max(deadline - time.monotonic(), 0)):
-                raise MediaError(_SLOW)
-            count = os.readv(pipe, [room])
+            count = self._process.stdout.readinto(room)
             if not count:
-                raise MediaError(_GONE if not _ran_out_of_time(process) else _SLOW)
+                raise EOFError
             room = room[count:]
 
-
-def _ran_out_of_time(process: subprocess.Popen) -> bool:
-    with suppress(subprocess.TimeoutExpired):
-        return process.wait(1) == -signal.SIGXCPU
-    return False
+    def _reason(self, in_time: bool) -> str:
+        """Why it is gone."""
+        with suppress(subprocess.TimeoutExpired):
+            if self._process.wait(1) == -getattr(signal, 'SIGXCPU', 0):
+                in_time = False
+        return _GONE if in_time else _SLOW
 
 
 _lock = threading.Lock()
@@ -192,6 +190,7 @@ def _start(bounds: Bounds) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         close_fds=True,
+        bufsize=0,
         cwd='/',
         # one thread in each library that is not asked to decode; threads take memory
         env=dict(OPENBLAS_NUM_THREADS='1', OMP_NUM_THREADS='1', LC_ALL='C.UTF-8'),

@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 import time
+from functools import partial
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from mmpose_attn.apis import InferenceSession, find_sources, read_frames, service
 from mmpose_attn.apis.service import WHOLE_IMAGE, PoseService, first_frame
+from mmpose_attn.media import worker
 from tests.inference_helpers import write_video
 
 
@@ -148,6 +150,51 @@ def test_what_is_wrong_with_a_file_is_said(kind, message, make, picture, tmp_pat
     assert not list(page.folder.iterdir())
     with pytest.raises((ValueError, OSError)):
         first_frame(path)
+    assert not page.run(picture, 'topdown').failed
+
+
+@pytest.mark.parametrize('name', ['x.m3u8', 'x.M3U', 'x.mp4', 'x.png'])
+def test_a_playlist_opens_nothing(name, make, tmp_path):
+    private = write_video(tmp_path / 'private.avi', 5)
+    path = tmp_path / name
+    path.write_text(f'#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{private}\n#EXT-X-ENDLIST\n')
+    outcome = make(['topdown']).run(path, 'topdown')
+    assert outcome.failed and not outcome.files
+    assert outcome.message == (
+        f'{name} is a playlist, which names other files and is never followed: give the files '
+        'themselves'
+    )
+    with pytest.raises(ValueError, match='playlist'):
+        first_frame(path)
+
+
+def test_the_page_is_not_hurt_by_what_a_decoder_does(make, picture, tmp_path, monkeypatch):
+    page = make(['topdown'])
+    bounds = worker.Bounds(memory=30 * 2**20)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            service,
+            'IsolatedMedia',
+            lambda path, limits: worker.IsolatedMedia(path, limits, bounds),
+        )
+        path = tmp_path / 'large.png'
+        cv2.imwrite(str(path), np.zeros((5000, 5000, 3), np.uint8))
+        outcome = page.run(path, 'topdown')
+    assert outcome.failed and 'cannot be decoded' in outcome.message
+    video, killed = write_video(tmp_path / 'clip.avi', 300, (640, 480)), []
+
+    def kill(done, total):
+        if done == 8 and not killed:
+            killed.append(opened[0]._process.kill())
+
+    opened = []
+    isolated = service.IsolatedMedia
+    monkeypatch.setattr(
+        service, 'IsolatedMedia', lambda *args: opened.append(isolated(*args)) or opened[-1]
+    )
+    outcome = page.run(video, 'topdown', progress=kill)
+    assert killed and 'frames were skipped' in outcome.message
+    assert len({r['image_id'] for r in results_of(outcome)}) >= 8
     assert not page.run(picture, 'topdown').failed
 
 

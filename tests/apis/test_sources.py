@@ -4,13 +4,14 @@ import io
 import json
 import os
 import shutil
+from fractions import Fraction
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from mmpose_attn.apis import find_sources, read_frames
+from mmpose_attn.apis import find_sources, read_frames, sources
 from tests.data_helpers import jpeg
 from tests.inference_helpers import write_video
 
@@ -71,8 +72,8 @@ def test_ids(folder):
     ann_file = folder / 'ann.json'
     images = [dict(id=31, file_name='a.jpg'), dict(id=41, file_name='b.png')]
     ann_file.write_text(json.dumps(dict(images=images)))
-    sources = find_sources([folder / 'a.jpg', folder / 'b.png'], ann_file)
-    assert [s.image_id for s in sources] == [31, 41]
+    found = find_sources([folder / 'a.jpg', folder / 'b.png'], ann_file)
+    assert [s.image_id for s in found] == [31, 41]
     with pytest.raises(ValueError, match='3 inputs are not in .*ann.json: 000000000007.jpg'):
         find_sources(coco, ann_file)
     with pytest.raises(ValueError, match='1 inputs are not in .*: c.avi'):
@@ -109,8 +110,8 @@ def test_gifs_are_videos_if_they_move(tmp_path):
         ('gone.jpg', FileNotFoundError, 'input not found: gone.jpg'),
         ('empty', FileNotFoundError, 'folder empty holds no picture'),
         ('*.gif', FileNotFoundError, r'pattern \*.gif finds no picture'),
-        ('https://example.com/a.jpg', ValueError, 'is a URL'),
-        ('rtsp://camera/1', ValueError, 'is a URL'),
+        ('ftp://example.com/a.jpg', ValueError, 'an address of a kind that is not read'),
+        ('rtsp://127.0.0.1:1/x', ValueError, 'rtsp://127.0.0.1:1/x cannot be read'),
         ('notes.txt', ValueError, 'notes.txt cannot be opened as a picture or video'),
         ('broken.mp4', ValueError, 'broken.mp4 cannot be opened'),
         (99, ValueError, 'camera 99 cannot be opened'),
@@ -146,9 +147,9 @@ def test_a_corrupt_picture_is_reported(folder, content, reason):
 
 
 def test_a_picture_that_is_gone_since_is_reported(folder):
-    sources = find_sources(folder / 'a.jpg')
+    found = find_sources(folder / 'a.jpg')
     (folder / 'a.jpg').unlink()
-    (frame,) = read_frames(sources)
+    (frame,) = read_frames(found)
     assert 'not found' in frame.error
 
 
@@ -197,9 +198,11 @@ def test_folders_links_and_pipes_called_like_pictures(folder):
     (folder / 'link.jpg').symlink_to(folder / 'gone.jpg')
     with pytest.raises(FileNotFoundError, match='link.jpg is a link to nothing'):
         find_sources(folder)
-    os.mkfifo(folder / 'pipe')
-    with pytest.raises(ValueError, match='pipe is no file; a camera is given by its index'):
-        find_sources(folder / 'pipe')
+    (folder / 'link.jpg').unlink()
+    # a stream if it is named itself, but nothing that is found in a folder
+    os.mkfifo(folder / 'pipe.mp4')
+    assert find_sources(folder / 'pipe.mp4')[0].kind == 'stream'
+    assert names(folder / '*.*') == names([folder / f for f in ('a.jpg', 'b.png', 'c.avi')])
     with pytest.raises(ValueError, match='null is no file'):
         find_sources('/dev/null')
 
@@ -222,7 +225,7 @@ def test_a_name_that_is_not_utf8_is_refused(folder, suffix):
     [
         ('', ValueError, "an input is '', which names no file"),
         ('a\0.jpg', ValueError, 'names no file'),
-        (None, TypeError, 'an input is a path, a camera index or an array, got None'),
+        (None, TypeError, 'an input is a path, a camera index, an array or a Stream, got None'),
         ([[1, 2]], TypeError, r'got \[1, 2\]'),
         (10**30, ValueError, 'camera 1000.* cannot be opened'),
     ],
@@ -241,6 +244,78 @@ def test_equal_names_and_ids_are_refused(folder, monkeypatch):
     known.write_text(json.dumps(dict(images=[dict(id=3, file_name='a.jpg')])))
     with pytest.raises(ValueError, match='2 inputs have the id 3 in'):
         find_sources([folder / 'a.jpg', folder / 'below'], known)
+
+
+def test_what_is_left_out_is_said(folder, monkeypatch):
+    lines = []
+    monkeypatch.setattr(sources, 'print_log', lambda line, *args: lines.append(line))
+    (folder / 'photo.heic').write_bytes(b'\0\0\0\x18ftypheic\0\0\0\0mif1heic')
+    (folder / 'list.jpg').write_bytes(b'#EXTM3U\n/etc/hosts\n')
+    content = (folder / 'c.avi').read_bytes()
+    (folder / 'd.avi').write_bytes(content.replace(b'MJPG', b'cvid'))
+    (folder / 'photo').write_bytes(jpeg())  # a picture, whatever it is called
+    for name in ('boxes.json', 'table.csv', 'script.py', 'noise'):
+        (folder / name).write_bytes(b'[0.5, 1]')
+    assert names(folder) == ['a.jpg', 'b.png', 'c.avi', 'photo']
+    (line,) = lines
+    assert f'left out 3 files in {folder}: ' in line
+    for words in ('list.jpg is a playlist', 'photo.heic is a HEIC', 'd.avi is in cinepak'):
+        assert words in line
+    with pytest.raises(ValueError, match='d.avi is in cinepak'):
+        find_sources(folder / 'd.avi')
+    with pytest.raises(FileNotFoundError, match='left out 1 file in .*: photo.heic is a HEIC'):
+        find_sources(folder / '*.heic')
+    for i in range(9):
+        shutil.copy(folder / 'photo.heic', folder / f'{i}.heic')
+    with pytest.raises(FileNotFoundError, match='left out 10 files .*; and 5 more'):
+        find_sources(folder / '*.heic')
+
+
+@pytest.mark.parametrize('suffix', ['jfif', 'avif', 'mts', 'ts', '3gp', 'flv'])
+def test_folders_have_files_of_more_kinds(folder, suffix):
+    import av
+
+    path = folder / f'x.{suffix}'
+    if suffix == 'jfif':
+        path.write_bytes(jpeg())
+    elif suffix == 'avif':
+        if not cv2.haveImageWriter('a.avif'):
+            pytest.skip('this OpenCV has no AVIF')
+        path.write_bytes(cv2.imencode('.avif', np.full((48, 64, 3), 90, np.uint8))[1].tobytes())
+    else:
+        form = dict(mts='mpegts', ts='mpegts').get(suffix, suffix)
+        codec = dict(flv='flv1', ts='mpeg2video', mts='mpeg2video').get(suffix, 'mpeg4')
+        with av.open(str(path), 'w', format=form) as container:
+            stream = container.add_stream(dict(flv1='flv').get(codec, codec), rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+            picture = np.full((48, 64, 3), 90, np.uint8)
+            for _ in range(4):
+                frame = av.VideoFrame.from_ndarray(picture, format='bgr24')
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    assert f'x.{suffix}' in names(folder)
+    frames = list(read_frames(find_sources(path)))
+    assert len(frames) == (1 if suffix in ('jfif', 'avif') else 4)
+    assert not any(frame.error for frame in frames)
+
+
+def test_times_of_frames(folder):
+    import av
+
+    frames = list(read_frames(find_sources(folder / 'c.avi')))
+    assert [f.time for f in frames] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16])
+    assert next(read_frames(find_sources(folder / 'a.jpg'))).time is None
+    moments = [0, 40, 80, 500, 530, 2000]  # a phone in the dark
+    with av.open(str(folder / 'v.mp4'), 'w') as container:
+        stream = container.add_stream('mpeg4', rate=1000)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        for moment in moments:
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format='bgr24')
+            frame.pts, frame.time_base = moment, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    frames = list(read_frames(find_sources(folder / 'v.mp4')))
+    assert [f.time for f in frames] == pytest.approx([m / 1000 for m in moments])
 
 
 def png(image):
