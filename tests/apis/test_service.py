@@ -4,7 +4,6 @@ import json
 import shutil
 import threading
 import time
-from functools import partial
 
 import cv2
 import numpy as np
