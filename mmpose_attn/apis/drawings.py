@@ -20,12 +20,12 @@ _LEAST_SIDE = 320  # pixels of a drawn picture: smaller ones are enlarged, to be
 _MOST_SIDE = 4096  # but not further than this
 _JPEG_SIDE = 65500  # pixels; what JPEG and WebP cannot hold is a PNG
 _FPS = 30.0  # where a source does not say
-_TICK = Fraction(1, 60_000)  # seconds; a whole number of them for every usual frame rate
-# Both play everywhere, browsers included; the second has no patents on it. With x264's mbtree the
-# same pictures do not always give the same file.
+# Both play everywhere, browsers included; the second has no patents on it. Then the unit of
+# times in seconds: every usual frame rate has a whole number of the first, WebM has milliseconds.
+# With x264's mbtree the same pictures do not always give the same file.
 _CODECS = {
-    '.mp4': ('libx264', dict(preset='veryfast', crf='20', mbtree='0')),
-    '.webm': ('libvpx', dict(deadline='realtime', crf='10')),
+    '.mp4': ('libx264', dict(preset='veryfast', crf='20', mbtree='0'), Fraction(1, 60_000)),
+    '.webm': ('libvpx', dict(deadline='realtime', crf='10'), Fraction(1, 1000)),
 }
 
 
@@ -111,8 +111,8 @@ class Drawings:
             OSError: not all of it could be written.
         """
         if self._writer is not None:
-            writer, self._writer = self._writer, None
-            writer.end()
+            self._writer.end()
+            self._writer = None
 
 
 class _VideoFile:
@@ -129,8 +129,8 @@ class _VideoFile:
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float | None) -> None:
         self._path, self._partial = path, path.with_name(f'.partial_{path.name}')
-        self._size, self._last, self._broken = size, -1, False
-        codec, options = _CODECS[path.suffix.lower()]
+        self._size, self._last, self._over = size, -1, False
+        codec, options, self._tick = _CODECS[path.suffix.lower()]
         with self._saying():
             self._file = av.open(str(self._partial), 'w')
             rate = Fraction(fps or _FPS).limit_denominator(1001)
@@ -138,7 +138,7 @@ class _VideoFile:
             # colours have half the resolution
             self._stream.width, self._stream.height = (side + side % 2 for side in size)
             self._stream.pix_fmt = 'yuv420p'
-            self._stream.codec_context.time_base = _TICK
+            self._stream.codec_context.time_base = self._tick
             self._stream.bit_rate = _most_bits(size, rate)
 
     def add(self, picture: np.ndarray, seconds: float) -> None:
@@ -148,15 +148,17 @@ class _VideoFile:
         if right or below:
             picture = cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REPLICATE)
         frame = av.VideoFrame.from_ndarray(picture, format='bgr24')
-        self._last = max(round(seconds / _TICK), self._last + 1)
-        frame.pts, frame.time_base = self._last, _TICK
+        time = max(round(seconds / self._tick), self._last + 1)
+        frame.pts, frame.time_base = time, self._tick
         with self._saying():
             self._file.mux(self._stream.encode(frame))
+        self._last = time
 
     def end(self) -> None:
         try:
-            if self._broken:  # which was said
+            if self._over or self._last < 0:  # there is nothing in it
                 return
+            self._over = True
             with self._saying():
                 self._file.mux(self._stream.encode(None))
                 self._file.close()
@@ -170,7 +172,7 @@ class _VideoFile:
         try:
             yield
         except av.error.FFmpegError as error:
-            self._broken = True
+            self._over = True
             full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
             reason = 'is the disk full?' if full else error.strerror
             raise OSError(f'video {self._path} could not be written: {reason}') from error

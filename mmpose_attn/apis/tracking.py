@@ -81,7 +81,7 @@ class PoseTracker:
             size = max(np.linalg.norm(people.boxes[i, 2:] - people.boxes[i, :2]), 1.0)
             elapsed = max(seconds - track.seconds, _LEAST_SECONDS)
             track.seconds = seconds
-            keypoints[i] = track.filter(keypoints[i], elapsed, size)
+            keypoints[i] = track.filter(people.keypoints[i], elapsed, size)
         return replace(people, keypoints=keypoints)
 
     def _assign(self, people: People, frame: int) -> None:
