@@ -269,7 +269,7 @@ def shrunk(image: np.ndarray, side: int = _SHOWN_SIDE) -> np.ndarray:
 
 def _summary(source: Source, results: Sequence[PoseResult], seconds: float, stopped: bool) -> str:
     skipped = [result.frame for result in results if result.frame.error is not None]
-    if source.kind == 'image' and skipped:
+    if skipped and len(skipped) == len(results):
         return f'{source.name}: {skipped[0].error}'
     counts = [len(result.people) for result in results]
     if not any(counts):
