@@ -90,7 +90,7 @@ setup(
     ],
     packages=find_packages(include=['mmpose_attn*']),
     python_requires='>=3.10',
-    install_requires=['numpy>=1.22', 'rich>=10.7', 'scipy>=1.8'],
+    install_requires=['av>=15', 'numpy>=1.22', 'rich>=10.7', 'scipy>=1.8'],
     extras_require={
         'app': APP_REQUIRES,
         'mim': MIM_REQUIRES,

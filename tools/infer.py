@@ -29,8 +29,8 @@ def parse_args() -> argparse.Namespace:
         'inputs',
         nargs='+',
         metavar='INPUT',
-        help="picture, video, folder, pattern ('shots/**/*.jpg'), camera index, or - for a list of "
-        'paths on stdin',
+        help="picture, video, folder, pattern ('shots/**/*.jpg'), camera index, stream (rtsp://, "
+        "http://), pipe ('pipe:0' is stdin), or - for a list of paths on stdin",
     )
     add('--config', required=True, help='config of the pose network')
     add('--checkpoint', required=True, help='its weights')

@@ -274,7 +274,7 @@ def _summary(
     source: Source, results: Sequence[PoseResult], seconds: float, stopped: bool, category: str
 ) -> str:
     skipped = [result.frame for result in results if result.frame.error is not None]
-    if source.kind == 'image' and skipped:
+    if skipped and len(skipped) == len(results):
         return f'{source.name}: {skipped[0].error}'
     counts = [len(result.counted) for result in results]
     faint = sum(len(result.people) for result in results) - sum(counts)

@@ -113,9 +113,9 @@ class InferenceSession:
         if show and sys.platform == 'linux' and not displays & os.environ.keys():
             raise ValueError('there is no display to show pictures on (DISPLAY is not set)')
         self.sources = find_sources(inputs, ann_file)
-        for kind in {source.kind for source in self.sources} & {'camera', 'stream'}:
-            if resume:
-                raise ValueError(f'a {kind} cannot be resumed: what it saw is gone')
+        for source in self.sources:
+            if resume and source.kind in ('camera', 'stream'):
+                raise ValueError(f'a {source.kind} cannot be resumed: what it saw is gone')
         self.out = Path(out)
         self._check_out(draw)
         journal = self.out / 'journal.jsonl'

@@ -231,16 +231,16 @@ def _file_shots(path: str, limits: Limits) -> Iterator[Shot]:
     try:
         media = open_media(path, limits)
     except UnknownKind as error:
-        yield Shot(None, None, f'the file cannot be decoded: {error.reason}')
+        yield Shot(None, None, error.reason)
         return
     except MediaError as error:
-        yield Shot(None, None, f'the file {error}')
+        yield Shot(None, None, f'it {error}')
         return
     except FileNotFoundError:
-        yield Shot(None, None, 'the file is not found: it was there before')
+        yield Shot(None, None, 'the file is not found, which was there before')
         return
     except OSError as error:
-        yield Shot(None, None, f'the file cannot be read: {error.strerror or error}')
+        yield Shot(None, None, f'it cannot be read: {error.strerror or error}')
         return
     with closing(media):
         yield from media.frames()
@@ -297,7 +297,7 @@ def _live(address: str, limits: Limits) -> Source:
     try:
         stream = LiveStream(address, limits)
     except MediaError as error:
-        raise ValueError(f'{shown(address)} {error}') from None
+        raise ValueError(f'input {shown(address)} {error}') from None
     return Source(stream.name, 'stream', stream, None, stream.count, stream.fps, stream.live)
 
 

@@ -21,7 +21,7 @@ class Picture:
         try:
             yield Shot(decoded(self._data, self._limits))
         except ValueError as error:
-            yield Shot(None, None, f'the file {error}')
+            yield Shot(None, None, f'it {error}')
 
     def close(self) -> None:
         self._data = b''

@@ -108,13 +108,13 @@ def readable(path: str | os.PathLike, medium: str = '') -> Kind:
 def kind_of(head: bytes) -> Kind:
     """What begins with ``head``; a GIF may move. Raises :class:`UnknownKind`."""
     if not head:
-        raise UnknownKind('it is empty')
+        raise UnknownKind('the file is empty')
     for offset, signature, kind in _SIGNATURES:
         if head[offset : offset + len(signature)] == signature:
             return kind
     kind = _riff(head) or _iso(head) or _bitmap(head) or _transport(head) or _text(head)
     if kind is None:
-        raise UnknownKind('damaged, cut off, or neither')
+        raise UnknownKind('it cannot be decoded (damaged, cut off, or something else)')
     return kind
 
 

@@ -33,8 +33,10 @@ def is_address(item: str) -> bool:
 
 
 def shown(address: str) -> str:
-    """An address without the password in it."""
-    return re.sub(r'(?<=://)[^/@]*@', '', address)
+    """An address without the passwords and keys in it; anything else as it is."""
+    if not re.match(r'[A-Za-z][\w+.-]+://', address):
+        return address
+    return re.sub(r'(?<=://)[^/@]*@', '', re.sub(r'\?.*', '?...', address, flags=re.DOTALL))
 
 
 class LiveStream:

@@ -18,6 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 import av
 import cv2
 import numpy as np
@@ -40,6 +45,16 @@ from media.worker_main import main
 main()
 """
 _GONE = 'cannot be decoded: it took too much memory, or its decoder failed'
+# One thread in each library that is not asked to decode, for they take memory; and glibc keeps what
+# one frame gives back for the next.
+_VARIABLES = dict(
+    OPENBLAS_NUM_THREADS='1',
+    OMP_NUM_THREADS='1',
+    LC_ALL='C.UTF-8',
+    MALLOC_MMAP_THRESHOLD_=str(2**25),
+    MALLOC_TRIM_THRESHOLD_=str(2**27),
+)
+_PIPE = 2**20  # bytes that may wait in it
 _SLOW = 'cannot be decoded: it took too long'
 
 
@@ -109,7 +124,7 @@ class IsolatedMedia:
             try:
                 message = self._receive()
             except MediaError as error:
-                yield Shot(None, None, f'the file {error}')
+                yield Shot(None, None, f'it {error}')
                 return
             if message.what == wire.END:
                 return
@@ -183,7 +198,7 @@ def dismiss() -> None:
 def _start(bounds: Bounds) -> subprocess.Popen:
     homes = dict.fromkeys(str(Path(module.__file__).parents[1]) for module in (np, cv2, av))
     arguments = os.path.dirname(os.path.abspath(__file__)), '\n'.join(homes)
-    return subprocess.Popen(
+    process = subprocess.Popen(
         # isolated: neither variables, nor the user's packages, nor the working directory
         [sys.executable, '-I', '-c', _START, *arguments, str(bounds.memory), str(bounds.cpu)],
         stdin=subprocess.PIPE,
@@ -192,10 +207,13 @@ def _start(bounds: Bounds) -> subprocess.Popen:
         close_fds=True,
         bufsize=0,
         cwd='/',
-        # one thread in each library that is not asked to decode; threads take memory
-        env=dict(OPENBLAS_NUM_THREADS='1', OMP_NUM_THREADS='1', LC_ALL='C.UTF-8'),
+        env=_VARIABLES,
         start_new_session=True,  # Ctrl-C is for the one who asked
     )
+    if hasattr(fcntl, 'F_SETPIPE_SZ'):  # a frame has megabytes, a pipe 64 kilobytes
+        with suppress(OSError):
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
+    return process
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -6,6 +6,7 @@ import runpy
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -14,7 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpose.registry import MODELS
 
-from mmpose_attn.apis import InferenceSession, PersonDetector
+from mmpose_attn.apis import InferenceSession, PersonDetector, whole_image
 from mmpose_attn.demo import CONFIG
 from mmpose_attn.pictures import SHEETS, make_pictures
 from tests.helpers import ROOT
@@ -34,7 +35,7 @@ def parse(monkeypatch):
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) == 6
+    assert len(COMMANDS) == 7
 
 
 @pytest.mark.parametrize('command', COMMANDS)
@@ -66,14 +67,20 @@ def test_the_example_runs(networks, pictures, tmp_path, monkeypatch, capsys):
     write_video(tmp_path / 'clip.mp4', 3)
     detector = PersonDetector('yolox_nano', device='cpu')
     torch.save(dict(state_dict=detector.model.state_dict()), 'yolox_nano.pth')
-    (code,) = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
-    exec(code, {})
+    code, stream = re.findall(r'```python\n(.*?)```', PAGE, re.DOTALL)
+    scope = {}
+    exec(code, scope)
     lines = capsys.readouterr().out.splitlines()[-4:]
     assert [line.split()[0] for line in lines] == [
         'people.jpg',
         *(f'clip.mp4#{i}' for i in range(3)),
     ]
     assert all(line.endswith(', 17, 2)') for line in lines)
+    image = cv2.imread('people.jpg')
+    grabbed = iter([SimpleNamespace(seconds=5 + i / 4, image=image) for i in range(3)])
+    scope['predictor'].boxes = whole_image
+    exec(stream, dict(scope, grab=lambda: next(grabbed, None)))
+    assert capsys.readouterr().out.splitlines()[-3:] == ['0.0 [1]', '0.25 [1]', '0.5 [1]']
 
 
 def test_pictures_are_small_and_of_the_tools_size():

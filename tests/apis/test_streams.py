@@ -1,12 +1,17 @@
 """Frames from Python as an input: lazy, with times, tracked."""
 
 import itertools
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
 
-from mmpose_attn.apis import PosePredictor, Stream, find_sources, read_frames
+from mmpose_attn.apis import InferenceSession, PosePredictor, Stream, find_sources, read_frames
 from mmpose_attn.apis.threads import newest
+from mmpose_attn.media import live
+from tests.inference_helpers import write_video
 
 PICTURE = np.full((96, 64, 3), 90, np.uint8)
 
@@ -110,3 +115,46 @@ def test_newest_leaves_out_what_waits_too_long():
     assert all(a < b for a, b in itertools.pairwise(left))
     with pytest.raises(ZeroDivisionError):
         list(newest(1 // i for i in (1, 0)))
+
+
+def test_a_stream_that_is_lost_leaves_whole_files(networks, tmp_path, monkeypatch):
+    video = write_video(tmp_path / 'a.avi', 6).read_bytes()
+
+    class Once(BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            if self.server.asked:
+                self.send_error(503)
+                return
+            self.server.asked = True
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(video)
+
+    monkeypatch.setattr(live, '_PAUSE', 0.05)
+    server = HTTPServer(('127.0.0.1', 0), Once)
+    server.asked = False
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f'http://me:secret@127.0.0.1:{server.server_port}/camera.avi?key=secret'
+    session = InferenceSession(
+        [address], tmp_path / 'out', *networks['topdown'], device='cpu', track=True
+    )
+    # as a camera is, which does not know how long it goes on
+    session.sources[0].origin.live = True
+    summary = session.run(progress=False)
+    server.shutdown()
+    server.server_close()
+    assert summary.exit_status == 1 and summary.frames == 7 and summary.people == 6
+    assert str(summary).endswith('the stream was lost for good: tried to reach it again 3 times')
+    (drawn,) = (tmp_path / 'out' / 'drawn').iterdir()
+    assert len(list(read_frames(find_sources(drawn)))) == 6
+    people = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert [person['track_id'] for person in people] == [1] * 6
+    for file in (tmp_path / 'out').glob('*.*'):
+        assert 'secret' not in file.read_text()
+    with pytest.raises(ValueError, match='a stream cannot be resumed'):
+        InferenceSession(
+            ['pipe:0'], tmp_path / 'out', *networks['topdown'], device='cpu', resume=True
+        )

@@ -127,6 +127,28 @@ def test_av1_is_decoded(tmp_path):
     assert len(frames) == 3 and abs(int(frames[2].image.mean()) - 200) < 5
 
 
+@pytest.mark.parametrize('degrees', [90, 180, 270])
+def test_videos_of_phones_are_upright(tmp_path, degrees):
+    import av
+
+    path = str(tmp_path / 'a.mp4')
+    with av.open(path, 'w') as container:
+        stream = container.add_stream('mpeg4', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        if not hasattr(stream, 'set_display_rotation'):
+            pytest.skip('this PyAV cannot write the rotation')
+        stream.set_display_rotation(degrees)
+        image = np.zeros((48, 64, 3), np.uint8)
+        image[:24, :32] = 200
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='bgr24')))
+        container.mux(stream.encode())
+    (shot,) = media.Video(path).frames()
+    # as OpenCV has it, which read them before
+    good, expected = cv2.VideoCapture(path).read()
+    assert good and np.array_equal(shot.image, expected)
+    assert shot.image.shape == ((48, 64, 3) if degrees == 180 else (64, 48, 3))
+
+
 def test_media_does_not_import_the_package():
     code = (
         'import importlib.util as u, sys; p = sys.argv[1]; '

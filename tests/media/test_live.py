@@ -114,7 +114,7 @@ def test_a_file_behind_an_address_ends(server):
 
 @pytest.mark.parametrize('path', ['/list', '/moved', '/nothing'])
 def test_a_server_cannot_have_files_opened(server, path):
-    with pytest.raises(ValueError, match=r'^http://127.0.0.1:\d+/\w+ cannot be read'):
+    with pytest.raises(ValueError, match=r'^input http://127.0.0.1:\d+/\w+ cannot be read'):
         find_sources(server.url + path)
 
 
