@@ -14,7 +14,7 @@ COMPAT := $(shell find compat -type f ! -path '*/build/*' ! -path '*.egg-info/*'
 # One thread a process: several tests run side by side.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help setup demo pictures test test-slow ruff lint format bench clean
+.PHONY: help setup demo pictures test test-slow fuzz ruff lint format bench clean
 
 help: ## List the targets
 	@echo 'make TARGET [PYTHON=python3.11] [VENV=.venv] [JOBS=2] [ARGS="..."]'
@@ -46,6 +46,9 @@ test: setup ## Run the tests (all but the slow ones)
 test-slow: setup ## Run the slow tests: whole trainings, builds
 	$(PYTEST) -m slow $(ARGS)
 
+fuzz: setup ## Mutated files through every door, for 60 s or --seconds (--seed, --door)
+	OMP_NUM_THREADS=1 $(PY) -m fuzz $(ARGS)
+
 bench: setup ## Measure speed against MMPose
 	$(PY) tools/bench.py $(ARGS)
 
@@ -68,5 +71,5 @@ format: ruff ## Correct style where that is possible
 	@$(FIND_RUFF); set -x; "$$python" -m ruff check --fix .; "$$python" -m ruff format .
 
 clean: ## Remove what builds, tests and demos leave (not .venv)
-	rm -rf build dist mmpose_attn.egg-info .pytest_cache .ruff_cache demo_output
-	find mmpose_attn tests tools configs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	rm -rf build dist mmpose_attn.egg-info .pytest_cache .ruff_cache demo_output fuzz_output
+	find mmpose_attn tests fuzz tools configs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

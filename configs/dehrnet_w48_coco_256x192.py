@@ -1,6 +1,6 @@
 _base_ = ['./hrnet_w48_coco_256x192.py', './_base_/recipes/de_hrnet.py']
 
-model = dict(backbone=dict(type='DEHRNet'))
+model = dict(backbone=_base_.de_hrnet)
 train_dataloader = dict(
     dataset=dict(pipeline=[*_base_.before, *_base_.de_hrnet_augment, *_base_.target])
 )

@@ -18,6 +18,7 @@ train_dataloader = dict(
         data,
         ann_file='lspet_train.json',
         indices=2560,
+        serialize_data=False,  # or MMEngine refuses sets of fewer
         pipeline=[*_base_.before, *_base_.lite_hrnet_augment, *target],
     ),
     **workers,

@@ -72,7 +72,7 @@ _check_environment()
 
 from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 
-from . import codecs, datasets, models, visualization  # noqa: E402, F401
+from . import codecs, datasets, evaluation, models, visualization  # noqa: E402, F401
 from .engine import install_safe_loading  # noqa: E402
 
 # MMEngine resolves `_base_ = 'mmpose_attn::...'` and model aliases only for packages listed here.

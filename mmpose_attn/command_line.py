@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .files import printable
+
 BAD_INPUT = (ValueError, TypeError, LookupError, OSError, ImportError, SyntaxError)
 
 
@@ -15,6 +17,11 @@ def one_line_errors(
     try:
         yield
     except kinds as error:
-        # a KeyError's text is the quoted form of its message
-        message = error.args[0] if type(error) is KeyError and error.args else error
-        parser.exit(2, f'{parser.prog}: error: {" ".join(str(message).split())}\n')
+        parser.exit(2, f'{parser.prog}: error: {one_line(error)}\n')
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says; names of files in it cannot steer the terminal."""
+    # a KeyError's text is the quoted form of its message
+    message = error.args[0] if type(error) is KeyError and error.args else error
+    return printable(' '.join(str(message).split()))

@@ -12,12 +12,14 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-import yaml
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from mmpose_attn.files import printable
+from mmpose_attn.yaml_files import read_yaml
 
 
 @dataclass(frozen=True)
@@ -212,8 +214,16 @@ def format_cost(cost: Cost, markdown: bool = False) -> str:
 
 def published(metafiles: Iterable[Path]) -> dict[str, dict]:
     """``{config name: its entry}`` of metafiles in OpenMMLab's format."""
-    entries = (yaml.safe_load(path.read_text(encoding='utf-8'))['Models'] for path in metafiles)
-    return {entry['Name']: entry for each in entries for entry in each}
+    found = {}
+    for path in metafiles:
+        try:
+            entries = read_yaml(path, 'metafile', dict)['Models']
+            found.update({entry['Name']: entry for entry in entries})
+        except (LookupError, TypeError) as error:
+            raise ValueError(
+                f'metafile {printable(path)} lists no models ({error!r:.200})'
+            ) from error
+    return found
 
 
 def overview(costs: Iterable[Cost], entries: dict[str, dict]) -> str:

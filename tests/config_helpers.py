@@ -9,7 +9,7 @@ from mmengine import Config
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import DATASETS, OPTIMIZERS, PARAM_SCHEDULERS
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, build, hrnet_extra
 
 NAMES = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
 BOTTOM_UP = [name for name in NAMES if 'higherhrnet' in name]
@@ -48,3 +48,24 @@ def rates(cfg: Config, epochs: int) -> tuple[torch.optim.Optimizer, list[float]]
         for scheduler in schedulers:
             scheduler.step()
     return optimizer, rates
+
+
+def small(cfg: Config, width: int = 8) -> torch.nn.Module:
+    """A top-down config's estimator with few channels and blocks."""
+    model = cfg.model.to_dict()
+    backbone, widths = model['backbone'], [width * 2**i for i in range(4)]
+    backbone['init_cfg'] = None
+    if 'stages_spec' in backbone['extra']:
+        backbone['extra']['stages_spec'].update(
+            num_modules=(1, 1, 1),
+            num_blocks=(1, 1, 1),
+            num_channels=[widths[:count] for count in (2, 3, 4)],
+        )
+    else:
+        backbone['extra'] = hrnet_extra(width)
+    model['head']['in_channels'] = widths[backbone.get('out_branch') or 0]
+    if 'neck' in model:
+        model['neck']['in_channels'] = widths
+        model['head']['in_channels'] = 4 * width
+    torch.manual_seed(0)
+    return build(model)

@@ -17,17 +17,18 @@ from mmpose.registry import DATASETS, HOOKS, METRICS, TRANSFORMS
 from mmpose_attn.datasets.synthetic import SyntheticConfig, make_dataset
 from mmpose_attn.engine import FinetuneCheckHook
 from tests.config_helpers import BOTTOM_UP, NAMES, load, metainfo, rates
-from tests.data_helpers import make_crowdpose
+from tests.data_helpers import build_runner, log_of, make_crowdpose, make_mpii, write_config
 from tests.helpers import ROOT, build, raw_sample, run_pipeline, train_pipeline
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')
 
 NAME = re.compile(
-    r'higherhrnet(?:_(?P<plugin>se|se_all|cbam))?_w(?P<width>32|48)'
-    r'_(?P<data>coco|crowdpose)_(?P<size>512|640)(?:_(?P<variant>scratch|multiscale))?'
+    r'higherhrnet(?:_(?P<plugin>se|se_all|se_high|se_cbam|cbam))?_w(?P<width>32|48)'
+    r'_(?P<data>coco|crowdpose|mpii)_(?P<size>512|640)(?:_(?P<variant>scratch|multiscale|finetune))?'
 )
 PAPER = [name for name in NAMES if name.startswith('higherhrnet')]
-FINETUNED = [n for n in PAPER if re.match('higherhrnet_(se|se_all|cbam)_w32_coco_512$', n)]
+FINETUNED = ['higherhrnet_w32_coco_512_finetune']
+FINETUNED += [n for n in PAPER if re.fullmatch(r'higherhrnet_\w*(se|cbam)\w*_w32_coco_512', n)]
 every_config = pytest.mark.parametrize('name', NAMES)
 every_bottom_up = pytest.mark.parametrize('name', BOTTOM_UP)
 every_paper = pytest.mark.parametrize('name', PAPER)
@@ -38,8 +39,13 @@ PLUGINS = {
     None: [],
     'se': [dict(cfg=SE, position='stem')],
     'se_all': [dict(cfg=SE, position='stem'), dict(cfg=SE, position='fuse')],
+    'se_high': [dict(cfg=SE, position='fuse', branches=(0,))],
+    'se_cbam': [dict(cfg=SE, position='stem'), dict(cfg=CBAM, position='stem')],
     'cbam': [dict(cfg=CBAM, position='fuse')],
 }
+DATASETS_OF = dict(
+    coco='CheckedCocoDataset', crowdpose='CheckedCrowdPoseDataset', mpii='BottomupMpiiDataset'
+)
 
 
 # ---------------------------------------------------------------- the files
@@ -71,7 +77,7 @@ def test_name_says_what_it_is(name, no_roots):
     assert head.in_channels == width and tuple(head.deconv_out_channels) == (width,)
     assert (backbone.get('plugins') or []) == PLUGINS[says['plugin']]
     assert tuple(cfg.codec.input_size) == (size, size)
-    dataset = dict(coco='CheckedCocoDataset', crowdpose='CheckedCrowdPoseDataset')[says['data']]
+    dataset = DATASETS_OF[says['data']]
     assert cfg.train_dataloader.dataset.type == cfg.val_dataloader.dataset.type == dataset
     assert (cfg.train_cfg.max_epochs == 40) is (name in FINETUNED)
     assert cfg.model.test_cfg.multiscale_test is (says['variant'] == 'multiscale')
@@ -110,10 +116,17 @@ def test_parts_agree(name, no_roots):
     assert not load_val.get('skip_corrupt', False)
     # what is evaluated is what was loaded
     dataset = cfg.val_dataloader.dataset
-    assert cfg.val_evaluator.ann_file == os.path.join(dataset.data_root, dataset.ann_file)
+    if 'mpii' in name:
+        # it reads what the data set gives
+        assert cfg.val_evaluator == dict(type='MpiiMultiPersonAP')
+        assert dataset.headbox_file == 'data/mpii/annotations/mpii_gt_val.mat'
+        assert cfg.default_hooks.checkpoint.save_best == 'mpii/AP'
+    else:
+        assert cfg.val_evaluator.type == 'CocoMetric'
+        assert cfg.val_evaluator.ann_file == os.path.join(dataset.data_root, dataset.ann_file)
     assert cfg.train_dataloader.dataset.data_root == dataset.data_root
     assert cfg.test_dataloader == cfg.val_dataloader and cfg.test_evaluator == cfg.val_evaluator
-    assert cfg.val_evaluator.type == 'CocoMetric' and dataset.test_mode
+    assert dataset.test_mode
     assert cfg.train_dataloader.dataset.ann_file != dataset.ann_file
 
 
@@ -124,8 +137,12 @@ def test_joint_order_is_the_official_one(name, no_roots):
     order = [names[i] for i in cfg.codec.decode_keypoint_order]
     parts = [re.sub('left_|right_', '', part) for part in order]
     torso = ['shoulder', 'hip', 'elbow', 'wrist', 'knee', 'ankle']
-    face = ['nose', 'eye', 'ear'] if 'coco' in name else ['neck', 'top_head']
-    assert list(dict.fromkeys(parts)) == face + torso
+    first = dict(
+        coco=['nose', 'eye', 'ear'],
+        crowdpose=['neck', 'top_head'],
+        mpii=['head_top', 'upper_neck', 'thorax', 'pelvis'],
+    )[NAME.fullmatch(name)['data']]
+    assert list(dict.fromkeys(parts)) == first + torso
 
 
 # -------------------------------------------------------------- the recipes
@@ -185,6 +202,8 @@ def test_evaluation_sees_every_image_once_in_order(name, no_roots):
     assert cfg.val_dataloader.sampler == dict(type='DefaultSampler', shuffle=False, round_up=False)
     assert not cfg.val_dataloader.drop_last
     evaluator = cfg.val_evaluator
+    if 'mpii' in name:
+        return
     assert (evaluator.nms_mode, evaluator.score_mode) == ('none', 'bbox')
     crowd = 'crowdpose' in name
     assert (evaluator.get('iou_type') == 'keypoints_crowd') is crowd
@@ -192,7 +211,7 @@ def test_evaluation_sees_every_image_once_in_order(name, no_roots):
 
 
 def test_finetuning_recipes():
-    assert len(FINETUNED) == 3
+    assert len(FINETUNED) == 6
     for name in PAPER:
         cfg = load(name)
         hooks = [hook.type for hook in cfg.custom_hooks]
@@ -256,12 +275,13 @@ def test_data_root_comes_from_the_environment(name, monkeypatch, no_roots):
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    """A synthetic COCO with crowds, and the same with CrowdPose's joints and names."""
+    """A synthetic COCO with crowds, and the same with CrowdPose's and MPII's joints and names."""
     folder = tmp_path_factory.mktemp('data')
     look = SyntheticConfig(image_size=(160, 120), people=(1, 3), crowd_prob=1.0)
     coco = make_dataset(folder / 'coco', 2, 1, seed=2, config=look)
     crowd = make_crowdpose(coco, folder / 'crowdpose')
-    return dict(COCO_ROOT=coco, CROWDPOSE_ROOT=crowd, SYNTHETIC_ROOT=coco)
+    mpii = make_mpii(coco, folder / 'mpii')
+    return dict(COCO_ROOT=coco, CROWDPOSE_ROOT=crowd, MPII_ROOT=mpii, SYNTHETIC_ROOT=coco)
 
 
 @every_bottom_up
@@ -273,7 +293,10 @@ def test_pipelines_run(name, data, monkeypatch):
 
     train = DATASETS.build(cfg.train_dataloader.dataset)
     infos = map(train.get_data_info, range(len(train)))
-    info, crowd = next((i, s) for i in infos for s in i['invalid_segs'] if isinstance(s, dict))
+    if 'mpii' in name:  # which has no crowds: the left half of an image
+        info, crowd = next(infos), dict(size=[120, 160], counts=[0, 120 * 80, 120 * 80])
+    else:
+        info, crowd = next((i, s) for i in infos for s in i['invalid_segs'] if isinstance(s, dict))
     assert isinstance(crowd['counts'], list)
     masks = []
     for segmentations in ([crowd], []):
@@ -304,7 +327,43 @@ def test_pipelines_run(name, data, monkeypatch):
     assert len(sample.flip_indices) == joints and sample.input_size == sample.img_shape[::-1]
     metric = METRICS.build(cfg.val_evaluator)
     metric.dataset_meta = val.metainfo
-    assert metric.coco is not None
+    assert 'mpii' in name or metric.coco is not None
+
+
+def test_mpii_is_everybody_of_an_image_counted_from_0(data, monkeypatch):
+    monkeypatch.setenv('MPII_ROOT', str(data['MPII_ROOT']))
+    cfg = load('higherhrnet_w32_mpii_512')
+    metric, crowded = METRICS.build(cfg.val_evaluator), 0
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        dataset = DATASETS.build(loader.dataset)
+        file = data['MPII_ROOT'] / loader.dataset.ann_file
+        people = json.loads(file.read_text())
+        infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+        assert len(infos) == len({person['image'] for person in people})
+        crowded += len(people) - len(infos)
+        for info in infos:
+            mine = [p for p in people if int(p['image'].split('.')[0]) == info['img_id']]
+            joints = np.array([person['joints'] for person in mine])
+            np.testing.assert_allclose(info['keypoints'], joints - 1, atol=1e-3)
+            assert info['invalid_segs'] == [] and len(info['id']) == len(mine)
+    assert crowded
+    # the annotations are perfect predictions
+    for sample in map(dataset.__getitem__, range(len(dataset))):
+        sample = sample['data_samples'].to_dict()
+        truth = sample['gt_instances']
+        scores = np.ones(truth['keypoints'].shape[:2])
+        sample['pred_instances'] = dict(keypoints=truth['keypoints'], keypoint_scores=scores)
+        metric.process({}, [sample])
+    assert metric.evaluate(len(dataset))['mpii/AP'] == 100
+
+
+def test_mpii_trains_bottom_up_and_keeps_the_best(data, monkeypatch, tmp_path):
+    monkeypatch.setenv('MPII_ROOT', str(data['MPII_ROOT']))
+    config = write_config(tmp_path, base=ROOT / 'configs' / 'higherhrnet_se_w32_mpii_512.py')
+    runner = build_runner(config, tmp_path / 'work', **{'model.backbone.init_cfg': None})
+    runner.train()
+    assert (tmp_path / 'work/best_mpii_AP_epoch_1.pth').is_file()
+    assert 'mpii/Ankle AP' in log_of(tmp_path / 'work')
 
 
 # ------------------------------------------------------------------ networks

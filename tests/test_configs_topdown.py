@@ -18,7 +18,7 @@ from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
 from mmpose.apis.inferencers import base_mmpose_inferencer
 from mmpose.registry import DATASETS, METRICS, TRANSFORMS
 
-from tests.config_helpers import TOP_DOWN, load, metainfo, rates
+from tests.config_helpers import TOP_DOWN, load, metainfo, rates, small
 from tests.data_helpers import (
     build_runner,
     edit_json,
@@ -26,7 +26,7 @@ from tests.data_helpers import (
     real_data,
     write_config,
 )
-from tests.helpers import ROOT, build, hrnet_extra
+from tests.helpers import ROOT, build
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')
 
@@ -320,8 +320,19 @@ def test_attention_is_the_last_before_every_addition(kind):
 
 @pytest.mark.parametrize('name', [name for name in HRNETS if name.startswith('dehrnet')])
 def test_de_hrnet_has_both_parts(name):
-    kinds = {type(p.module).__name__ for p in on_meta(name).backbone.named_plugins()}
-    assert kinds == {'DySample', 'DetailEnhancement'}
+    placed = [*on_meta(name).backbone.named_plugins()]
+    assert {type(p.module).__name__ for p in placed} == {'DySample', 'DetailEnhancement'}
+    # at the end of every stage, as docs/results/de_hrnet_start.md decides, by the paper's formula
+    details = [p for p in placed if p.position == 'detail']
+    assert [(p.stage, p.branch) for p in details] == [
+        (2, 0),
+        (2, 1),
+        (3, 0),
+        (3, 1),
+        (3, 2),
+        (4, 0),
+    ]
+    assert not any(p.module.identity_init for p in details)
 
 
 def test_fusion_ablations():
@@ -373,6 +384,38 @@ def test_full_network_has_a_gradient_everywhere(name, no_roots):
     assert not without_gradient(model)
 
 
+def config_in_the_docs(folder, what):
+    """The config on the page in which this text occurs."""
+    page = (ROOT / 'docs' / 'topdown.md').read_text()
+    texts = re.findall(r"```python\n(_base_ = \['configs/.*?)```", page, re.DOTALL)
+    (text,) = (text for text in texts if what in text)
+    (folder / 'mine.py').write_text(text.replace("'configs/", f"'{ROOT}/configs/"))
+    return Config.fromfile(folder / 'mine.py')
+
+
+def test_de_hrnet_by_hrnets_recipe_for_mpii(tmp_path, no_roots):
+    cfg = config_in_the_docs(tmp_path, '_base_.de_hrnet')
+    assert cfg.model == load('dehrnet_w32_mpii_256x256').model
+    assert cfg.train_dataloader == load('hrnet_w32_mpii_256x256').train_dataloader
+
+
+def test_another_input_size_is_the_config_in_the_docs(tmp_path, no_roots):
+    cfg = config_in_the_docs(tmp_path, 'input_size=(96, 128)')
+    base = load('hrnet_w32_coco_256x192')
+    assert tuple(cfg.model.head.decoder.input_size) == (96, 128)
+    assert (
+        cfg.model.head.decoder
+        == step(cfg.train_dataloader.dataset.pipeline, 'GenerateTarget')['encoder']
+    )
+    for part, other in zip(pipelines(cfg), pipelines(base), strict=True):
+        assert [each.type for each in part] == [each.type for each in other]
+        assert tuple(step(part, 'TopdownAffine').input_size) == (96, 128)
+    assert cfg.test_dataloader == cfg.val_dataloader
+    model = small(cfg)
+    maps = model.head(model.extract_feat(torch.randn(1, 3, 128, 96)))
+    assert tuple(maps.shape[:1:-1]) == tuple(cfg.model.head.decoder.heatmap_size)
+
+
 # ------------------------------------------------------------------ with data
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
@@ -388,27 +431,6 @@ def roots(data, monkeypatch):
 def dataset_of(cfg):
     # MMEngine collects garbage while it serialises, which takes longer than the tests
     return DATASETS.build(dict(cfg, serialize_data=False))
-
-
-def small(cfg, width=8):
-    """A config's estimator with few channels and blocks."""
-    model = cfg.model.to_dict()
-    backbone, widths = model['backbone'], [width * 2**i for i in range(4)]
-    backbone['init_cfg'] = None
-    if 'stages_spec' in backbone['extra']:
-        backbone['extra']['stages_spec'].update(
-            num_modules=(1, 1, 1),
-            num_blocks=(1, 1, 1),
-            num_channels=[widths[:count] for count in (2, 3, 4)],
-        )
-    else:
-        backbone['extra'] = hrnet_extra(width)
-    model['head']['in_channels'] = widths[backbone.get('out_branch') or 0]
-    if 'neck' in model:
-        model['neck']['in_channels'] = widths
-        model['head']['in_channels'] = 4 * width
-    torch.manual_seed(0)
-    return build(model)
 
 
 def evaluate(cfg, dataset, results):

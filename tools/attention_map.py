@@ -9,6 +9,7 @@ from mmengine.config import DictAction
 from mmpose_attn.apis import save_attention_maps
 from mmpose_attn.command_line import BAD_INPUT, one_line_errors
 from mmpose_attn.engine import CheckpointError
+from mmpose_attn.files import printable
 
 
 def box(text: str) -> list[float]:
@@ -44,7 +45,7 @@ def main() -> None:
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='of the config')
     args = parser.parse_args()
     with one_line_errors(parser, (*BAD_INPUT, CheckpointError)):
-        print(*save_attention_maps(**vars(args)), sep='\n')
+        print(*map(printable, save_attention_maps(**vars(args))), sep='\n')
 
 
 if __name__ == '__main__':

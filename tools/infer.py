@@ -11,6 +11,7 @@ import cv2
 from mmengine.config import DictAction
 
 from mmpose_attn.apis import InferenceSession
+from mmpose_attn.command_line import one_line
 from mmpose_attn.engine import CheckpointError
 
 
@@ -34,6 +35,11 @@ def parse_args() -> argparse.Namespace:
     )
     add('--config', required=True, help='config of the pose network')
     add('--checkpoint', required=True, help='its weights')
+    add(
+        '--allow-missing',
+        action='store_true',
+        help='go on where a checkpoint lacks weights, which then are random (default: an error)',
+    )
     add('--out', required=True, metavar='DIR', help='folder for the results')
     boxes = parser.add_argument_group(
         'boxes for a top-down network (default: every image is one person)'
@@ -86,12 +92,12 @@ def infer() -> int:
     try:
         session = InferenceSession(**vars(parse_args()))
     except (ValueError, OSError, CheckpointError) as error:
-        print(f'{prog}: error: {error}', file=sys.stderr)
+        print(f'{prog}: error: {one_line(error)}', file=sys.stderr)
         return 2
     try:
         summary = session.run()
     except OSError as error:
-        print(f'{prog}: error: {error}; --resume goes on', file=sys.stderr)
+        print(f'{prog}: error: {one_line(error)}; --resume goes on', file=sys.stderr)
         return 2
     print(summary)
     return summary.exit_status

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from mmpose_attn.command_line import one_line_errors
+from mmpose_attn.files import printable
 from mmpose_attn.visualization.curves import plot_curves, read_curve
 
 
@@ -30,8 +31,9 @@ def main() -> None:
     for name, curve in curves.items():
         slope, level = curve.power_law(args.start)
         print(
-            f'{name}: loss {curve.losses[0]:.3g} first, {level:.3g} at {args.start:g} of the '
-            f'schedule, {curve.losses[-1]:.3g} at {curve.fractions[-1]:.2f}; slope {slope:.3f}'
+            f'{printable(name)}: loss {curve.losses[0]:.3g} first, {level:.3g} at {args.start:g} '
+            f'of the schedule, {curve.losses[-1]:.3g} at {curve.fractions[-1]:.2f}; '
+            f'slope {slope:.3f}'
         )
 
 

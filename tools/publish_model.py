@@ -6,6 +6,7 @@ protects loading; with this package imported it can, and code in a checkpoint is
 
 import sys
 
+from mmpose_attn.command_line import one_line
 from mmpose_attn.engine import CheckpointError, run_mmpose_tool
 from mmpose_attn.engine.checkpoint import load_from_local
 
@@ -16,5 +17,5 @@ if __name__ == '__main__':
                 load_from_local(path, 'cpu')  # says clearly what is wrong with a file
         run_mmpose_tool('misc/publish_model')
     except (OSError, CheckpointError) as error:
-        print(f'publish_model.py: error: {error}', file=sys.stderr)
+        print(f'publish_model.py: error: {one_line(error)}', file=sys.stderr)
         sys.exit(2)

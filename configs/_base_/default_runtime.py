@@ -6,8 +6,15 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook', interval=10, max_keep_ckpts=3, save_best='auto', rule='greater'
+        type='CheckpointHook',
+        interval=10,
+        max_keep_ckpts=3,
+        save_best='auto',
+        # parts of the names of figures, by which the best is chosen unless a rule is given
+        greater_keys=['/AP', '/AR', 'PCK', 'AUC', 'acc'],
+        less_keys=['EPE', 'NME', 'MPJPE', 'loss', 'error'],
     ),
+    agreement=dict(type='AgreementHook'),
     plain_checkpoint=dict(type='PlainCheckpointHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='PoseVisualizationHook', enable=False),

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmpose_attn.engine import CheckpointError, check_shapes
+from mmpose_attn.engine import CheckpointError, whole_weights
 
 
 def check_device(device: str) -> str:
@@ -83,26 +83,33 @@ def read_config(config: str | os.PathLike | Config, folder: Path) -> Config:
         return Config.fromfile(path)
 
 
-def load_weights(model: nn.Module, checkpoint: str | os.PathLike) -> dict[str, Any]:
+def load_weights(
+    model: nn.Module, checkpoint: str | os.PathLike, strict: bool = True
+) -> dict[str, Any]:
     """Load a checkpoint that must fit; returns its ``meta``.
+
+    Args:
+        model: the whole network.
+        checkpoint: file or address.
+        strict: whether every tensor of the network must be in it; otherwise what
+            is missing stays random, with MMEngine's warning.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a tensor has another shape, nothing is for this model, or it is
-            no checkpoint.
+        ValueError: a tensor is missing, has another shape or is not finite,
+            nothing is for this model, or it is no checkpoint.
     """
-    # after the hooks with which a model renames the keys of published checkpoints
-    hook = model._register_load_state_dict_pre_hook(
-        lambda module, state, prefix, *_: check_shapes(module, state, prefix), with_module=True
-    )
+    remedy = 'strict=False (--allow-missing of the tools) goes on without.'
     try:
-        contents = load_checkpoint(model, os.fspath(checkpoint), map_location='cpu')
+        # after the hooks with which a model renames the keys of published checkpoints
+        with whole_weights(model, remedy, strict):
+            contents = load_checkpoint(model, os.fspath(checkpoint), map_location='cpu')
     except CheckpointError:
         raise
+    except ValueError as error:
+        raise ValueError(f'{checkpoint}: {error}') from error
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f'{checkpoint} is no checkpoint of a network ({error})') from error
-    finally:
-        hook.remove()
     meta = contents.get('meta')
     return meta if isinstance(meta, dict) else {}
 

@@ -1,6 +1,5 @@
 """Boxes of people for top-down networks: from a detector of MMDetection, or from a file."""
 
-import json
 import os
 import warnings
 from collections import defaultdict
@@ -17,8 +16,12 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpose.evaluation.functional import nms
 
+from mmpose_attn.files import printable, read_json, whole_number
+
 from .building import batches, check_device, load_weights, naming, read_config
 from .results import Frame
+
+_FAR = 1e9  # pixels, beyond which nothing lies
 
 
 def _chosen(
@@ -73,6 +76,7 @@ class PersonDetector:
         score_thr: float = 0.3,
         nms_thr: float | None = None,
         batch: int = 8,
+        strict: bool = True,
     ) -> None:
         _check_thresholds(score_thr, nms_thr)
         device = check_device(device)
@@ -89,7 +93,7 @@ class PersonDetector:
             steps[0]['type'] = 'mmdet.LoadImageFromNDArray'
             self._pipeline = Compose(steps)
         if checkpoint is not None:
-            meta = load_weights(self.model, checkpoint)
+            meta = load_weights(self.model, checkpoint, strict)
             names = meta.get('dataset_meta') or meta
             names = {str(key).lower(): value for key, value in names.items()}.get('classes')
             if names is not None:
@@ -163,18 +167,20 @@ class GivenBoxes:
         rows, labels = defaultdict(list), defaultdict(list)
         number = None
         try:
-            contents = json.loads(Path(path).read_text(encoding='utf-8'))
-            if not isinstance(contents, list):
-                raise TypeError(f'{type(contents).__name__} is not a list')
+            contents = read_json(path, 'detection file', list)
             for number, box in enumerate(contents):  # noqa: B007 - named by the error
                 x, y, width, height = map(float, box['bbox'][:4])
-                rows[box['image_id']].append((x, y, width, height, float(box['score'])))
-                labels[box['image_id']].append(int(box['category_id']))
+                row = x, y, width, height, float(box['score'])
+                if not all(abs(value) < _FAR for value in row) or min(width, height) < 0:
+                    raise ValueError(f'bbox and score are {row}')
+                image_id = whole_number(box, 'image_id')
+                rows[image_id].append(row)
+                labels[image_id].append(whole_number(box, 'category_id'))
         except (LookupError, TypeError, ValueError, OverflowError) as error:
-            place = f'entry {number}: ' if number is not None else ''
+            place = f'entry {number}: {error!r}' if number is not None else error
             raise ValueError(
-                f'{path} is not a COCO detection file, a list of image_id, category_id, '
-                f'bbox [x, y, width, height] and score ({place}{error!r})'
+                f'{printable(path)} is not a COCO detection file, a list of image_id, category_id, '
+                f'bbox [x, y, width, height] and score ({place})'
             ) from error
         self.path = path
         self._boxes = {}

@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 
-from mmpose_attn.files import replacing
+from mmpose_attn.files import path_inside, replacing
 from mmpose_attn.visualization import draw_people
 
 from .results import Frame, PoseResult
@@ -80,7 +80,7 @@ class Drawings:
 
     def path(self, source: str, video: bool) -> Path:
         """The file that a picture or video is drawn to."""
-        path = self.folder / source
+        path = path_inside(self.folder, source, 'name of an input')
         kept = (self._video,) if video else ('.jpg', '.jpeg', '.png')
         if path.suffix.lower() in kept:
             return path

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ try:
     import fcntl
 except ImportError:  # Windows, where two runs into one folder do not notice each other
     fcntl = None
+
+from mmpose_attn.files import parse_json, printable
 
 from .results import Frame, People, PoseResult
 
@@ -82,28 +84,39 @@ class Journal:
             # without an end is the line that was being written
             while (line := file.readline()).endswith(b'\n'):
                 try:
-                    record = json.loads(line)
+                    record = parse_json(line, '', dict)
                 except ValueError:
                     break
-                if 'journal' in record:
-                    if record['journal'] != _VERSION:
-                        raise ValueError(
-                            f'{self.path} is of another version of this package, without the times '
-                            'of frames: start anew (--overwrite), or write to another folder'
-                        )
-                    self._check(record['settings'], settings)
-                elif 'end' not in record:
-                    pending.append((file.tell() - len(line), record))
-                else:
-                    for offset, known in pending:
-                        self._count(offset, known)
-                    pending, end = [], file.tell()
+                with self._own():
+                    if 'journal' in record:
+                        self._check(record, settings)
+                    elif 'end' not in record:
+                        pending.append((file.tell() - len(line), record))
+                    else:
+                        for offset, known in pending:
+                            self._count(offset, known)
+                        pending, end = [], file.tell()
         if not end:
             raise ValueError(f'{self.path} is no journal of inference: it cannot be resumed')
         return end
 
-    @staticmethod
-    def _check(before: dict[str, Any], now: dict[str, Any]) -> None:
+    @contextmanager
+    def _own(self) -> Iterator[None]:
+        """Within it, what no journal holds is an error that names the file."""
+        try:
+            yield
+        except (AttributeError, LookupError, TypeError) as error:
+            raise ValueError(
+                f'{printable(self.path)} was changed by something else ({error!r:.200}): start anew'
+            ) from error
+
+    def _check(self, head: dict[str, Any], now: dict[str, Any]) -> None:
+        if head['journal'] != _VERSION:
+            raise ValueError(
+                f'{printable(self.path)} is of another version of this package, without the times '
+                'of frames: start anew (--overwrite), or write to another folder'
+            )
+        before = head['settings']
         changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if changed:
             raise ValueError(
@@ -151,9 +164,11 @@ class Journal:
         with open(self.path, 'rb') as file:
             file.seek(offset)
             for line in file:
-                record = json.loads(line)
-                if 'frame' in record:
-                    yield _result(record, joints)
+                with self._own():
+                    record = parse_json(line, 'a line', dict)
+                    result = _result(record, joints) if 'frame' in record else None
+                if result is not None:
+                    yield result
 
     def close(self) -> None:
         self._file.close()

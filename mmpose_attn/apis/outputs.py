@@ -18,6 +18,7 @@ __all__ = ['TABLES', 'Drawings', 'Journal', 'draw_result', 'write_tables']
 
 PERSON = 1  # COCO's category
 _TIME_DECIMALS = 6
+_FORMULA = tuple('=+-@\t\r\n\uff1d\uff0b\uff0d\uff20')  # how spreadsheets' begin, of full width too
 TABLES = ('results.json', 'results.csv', 'images.json')
 
 
@@ -36,14 +37,16 @@ def write_tables(
     and score, ``bbox`` is x, y, width, height; ``track_id`` is there after
     tracking, for everybody who was tracked. ``images.json`` says which image
     every ``image_id`` is, and of a frame of a video its ``time`` in seconds.
+    In the CSV, names that a spreadsheet would compute begin with ``./``.
     """
     head = ['image_id', 'frame', 'time', 'person', 'track_id', 'score', 'box_score']
     head += ['x1', 'y1', 'x2', 'y2']
-    head += [f'{name}_{part}' for name in names for part in ('x', 'y', 'score')]
+    head += [_cell(f'{name}_{part}') for name in names for part in ('x', 'y', 'score')]
     with ExitStack() as stack:
         files = [stack.enter_context(replacing(folder / name)) for name in TABLES]
         people_file, csv_file, image_file = files
         table = csv.writer(csv_file, lineterminator='\n')
+        quoted = csv.writer(csv_file, lineterminator='\n', quoting=csv.QUOTE_ALL)
         table.writerow(head)
         people_file.write('[')
         image_file.write('{"images": [')
@@ -62,11 +65,18 @@ def write_tables(
                 person = _coco_person(frame, people, i, category_id)
                 people_file.write(f'{person_comma}\n{json.dumps(person)}')
                 person_comma = ','
-                ids = frame.image_id, frame.name, time, i, person.get('track_id', '')
+                ids = frame.image_id, _cell(frame.name), time, i, person.get('track_id', '')
                 box = people.box_scores[i], *people.boxes[i]
-                table.writerow([*ids, person['score'], *box, *person['keypoints']])
+                # which the writer does not see as a line's end
+                writer = quoted if '\r' in frame.name else table
+                writer.writerow([*ids, person['score'], *box, *person['keypoints']])
         people_file.write('\n]\n')
         image_file.write('\n]}\n')
+
+
+def _cell(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula; of a file the same path."""
+    return f'./{text}' if text.startswith(_FORMULA) else text
 
 
 def _coco_person(frame: Frame, people: People, i: int, category_id: int) -> dict:

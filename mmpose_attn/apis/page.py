@@ -1,18 +1,23 @@
 """The page of :func:`mmpose_attn.apis.app.serve`; it needs Gradio."""
 
+import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 import gradio as gr
+from fastapi import FastAPI
+from starlette.routing import Mount
+from starlette.types import ASGIApp
 
+from .addresses import visitor
 from .service import Outcome, PoseService, failure, first_frame, shrunk
+from .uploads import MOST_BYTES
 
-_UPLOAD = '1gb'  # the largest that is taken
 _WAITING = 20  # jobs; who comes then is told so
+_VISITORS = 1000  # whose jobs can be stopped
 _WELCOME = 'Drop a picture or a video, then press Find people.'
 _NO_MAPS = '<p>They appear here after a network with attention modules has run.</p>'
 _DOWNLOADS = 'COCO JSON', 'CSV', 'Drawn', 'Attention maps'
@@ -27,25 +32,34 @@ iframe {width: 100%; height: 600px; border: 0; background: white}
 """
 
 
-def launch(page: gr.Blocks, host: str, port: int) -> str:
-    """Serve a page in a thread of its own; returns its address."""
+def web_app(page: gr.Blocks) -> ASGIApp:
+    """What serves a page; :class:`mmpose_attn.apis.guard.Guard` belongs before it."""
     # fonts of the system: others would be asked of a server far away
     fonts = dict(font=('system-ui', 'sans-serif'), font_mono=('monospace',))
-    _, address, _ = page.queue(max_size=_WAITING, api_open=False).launch(
-        server_name=host,
-        server_port=port,
-        prevent_thread_lock=True,
-        quiet=True,
-        share=False,
+    app = gr.mount_gradio_app(
+        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        page.queue(max_size=_WAITING, api_open=False),
+        path='/',
         ssr_mode=False,
         mcp_server=False,
         enable_monitoring=False,
+        run_history=False,
+        show_error=False,
+        max_file_size=MOST_BYTES,  # the browser says so at once
         footer_links=[],
-        max_file_size=_UPLOAD,
         theme=gr.themes.Default(**fonts),
         css=_STYLE,
     )
-    return address
+    # or Gradio does not check which files it is given, and does not end its streams
+    page.has_launched = True
+    page.app = next(route.app for route in app.routes if isinstance(route, Mount))
+    return app
+
+
+def jobs(page: gr.Blocks, address: str) -> int:
+    """How many jobs an address has, waiting or at work."""
+    events = list(page._queue.event_ids_to_events.values())
+    return sum(visitor(event.request.client.host) == address for event in events)
 
 
 def build_page(service: PoseService, examples: Sequence[Path] = ()) -> gr.Blocks:
@@ -92,7 +106,9 @@ def build_page(service: PoseService, examples: Sequence[Path] = ()) -> gr.Blocks
                         elem_id='examples',
                     )
             with gr.Column(scale=3, min_width=480):
-                message = gr.HTML(_message(_WELCOME, 'waits'), elem_id='message')
+                message = gr.Markdown(
+                    _message(_WELCOME, 'waits'), latex_delimiters=[], elem_id='message'
+                )
                 with gr.Row():
                     downloads = [
                         gr.DownloadButton(label, visible=False, size='md', elem_id=f'download-{i}')
@@ -106,19 +122,24 @@ def build_page(service: PoseService, examples: Sequence[Path] = ()) -> gr.Blocks
                         show_label=False, interactive=False, visible=False, height=480, buttons=[]
                     )
                 with gr.Tab('Attention maps'):
-                    attention = gr.HTML(_NO_MAPS, elem_id='attention')
+                    attention = gr.Markdown(
+                        _NO_MAPS, sanitize_html=False, latex_delimiters=[], elem_id='attention'
+                    )
         shown = [message, picture, video, attention, *downloads]
         # what is quick does not stand in the queue
         quick = dict(queue=False, show_progress='hidden', api_visibility='private')
         file.change(handlers.preview, file, shown, **quick)
-        run.click(handlers.begin, None, [run, stop, message], **quick).then(
+        begun = run.click(handlers.begin, None, [run, stop, message], **quick)
+        worked = begun.then(
             handlers.work,
             [file, model, detector, box, keypoint, track],
             shown,
             concurrency_limit=1,
             api_visibility='private',
             show_progress_on=[picture, video],
-        ).then(handlers.end, None, [run, stop], **quick)  # even if the queue was full
+        )
+        worked.then(handlers.end, None, [run, stop], **quick)
+        worked.failure(handlers.refused, None, [run, stop, message], **quick)  # the queue was full
         stop.click(handlers.stop, None, stop, **quick)
         if examples:
             gallery.select(handlers.choose, None, file, **quick)
@@ -132,10 +153,18 @@ class _Handlers:
     def __init__(self, service: PoseService, examples: Sequence[Path]) -> None:
         self.service, self.examples = service, examples
         self._stops: dict[str, threading.Event] = {}
+        self._copying = threading.Lock()
 
     def choose(self, event: gr.SelectData) -> str:
-        # the page may serve its own folder alone
-        return shutil.copy(self.examples[event.index], tempfile.mkdtemp(dir=self.service.folder))
+        # the page may serve its own folder alone; once is enough for all
+        example = self.examples[event.index]
+        target = self.service.folder / f'example_{event.index}' / example.name
+        with self._copying:
+            if not target.exists():
+                target.parent.mkdir(exist_ok=True)
+                part = shutil.copy(example, target.with_name('part'))
+                os.replace(part, target)
+        return str(target)
 
     def preview(self, path: str | None) -> list:
         if path is None:
@@ -147,6 +176,8 @@ class _Handlers:
 
     def begin(self, request: gr.Request) -> list:
         self._stops[request.session_hash] = threading.Event()
+        if len(self._stops) > _VISITORS:
+            self._stops.pop(next(iter(self._stops)), None)
         waits = _message('At work. Stop keeps what there is by then.', 'waits')
         return [gr.update(interactive=False), gr.update(interactive=True), waits]
 
@@ -155,8 +186,8 @@ class _Handlers:
         return gr.update(interactive=False)
 
     def leave(self, request: gr.Request) -> None:
-        if request.session_hash in self._stops:
-            self._stops[request.session_hash].set()
+        if stop := self._stops.get(request.session_hash):
+            stop.set()
 
     def work(
         self,
@@ -188,9 +219,18 @@ class _Handlers:
     def end(self) -> list:
         return [gr.update(interactive=True), gr.update(interactive=False)]
 
+    def refused(self) -> list:
+        return [*self.end(), _message('It was not begun: press Find people again later.', 'failed')]
+
 
 def _message(text: str, kind: str) -> str:
-    return f'<div class="message {kind}" role="status">{escape(text)}</div>'
+    return f'<div class="message {kind}" role="status">{_one_line(escape(text))}</div>'
+
+
+def _one_line(html: str) -> str:
+    # an empty line would end the HTML within Markdown. gr.HTML has none of this, but evaluates
+    # strings as JavaScript, for which the policy of the page's content would have to allow that
+    return html.replace('\r', '').replace('\n', '&#10;')
 
 
 def _show(outcome: Outcome, kind: str = '') -> list:
@@ -198,8 +238,9 @@ def _show(outcome: Outcome, kind: str = '') -> list:
     picture, maps = outcome.picture, _NO_MAPS
     if outcome.attention is not None:
         # a page of its own, which may do nothing but be looked at
-        contents = escape(outcome.attention.read_text(encoding='utf-8'))
-        maps = f'<iframe sandbox title="Attention maps" srcdoc="{contents}"></iframe>'
+        contents = _one_line(escape(outcome.attention.read_text(encoding='utf-8')))
+        frame = f'<iframe sandbox title="Attention maps" srcdoc="{contents}"></iframe>'
+        maps = f'<div>{frame}</div>'
     downloads = [gr.update(value=path, visible=True) for path in outcome.files]
     downloads += [gr.update(visible=False)] * (len(_DOWNLOADS) - len(downloads))
     return [

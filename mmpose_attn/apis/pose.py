@@ -21,6 +21,9 @@ from mmpose.models.pose_estimators import BottomupPoseEstimator, TopdownPoseEsti
 from mmpose.structures import PoseDataSample
 from torch import nn
 
+from mmpose_attn.engine import DisagreementError, find_disagreements
+from mmpose_attn.engine.agreement import parts_of_model
+
 from .building import batches, check_device, load_weights, naming, read_config
 from .detection import GivenBoxes, whole_image
 from .results import Category, Frame, People, PoseResult
@@ -74,6 +77,8 @@ class PosePredictor:
             CPU); decoding stays in float32.
         flip_test: also predict the mirror image; None leaves it to the config.
         cfg_options: changes of the config, ``{'model.test_cfg.flip_test': True}``.
+        strict: whether the checkpoint must hold all weights; otherwise what is
+            missing stays random, with a warning.
         person_score: least score of who is drawn, counted and tracked; all are in the results.
             None is 0.2 for a bottom-up network, which groups stray keypoints to phantoms, and 0
             for a top-down one, whose boxes have a least score of their own.
@@ -98,6 +103,7 @@ class PosePredictor:
         amp: bool = False,
         flip_test: bool | None = None,
         cfg_options: dict | None = None,
+        strict: bool = True,
         person_score: float | None = None,
     ) -> None:
         if batch < 1:
@@ -124,8 +130,11 @@ class PosePredictor:
         if boxes is not None and not self.topdown:
             raise ValueError('a bottom-up network finds people by itself: leave boxes out')
         if checkpoint is not None:
-            meta = load_weights(self.model, checkpoint)
+            meta = load_weights(self.model, checkpoint, strict)
             self.model.dataset_meta = meta.get('dataset_meta') or self.model.dataset_meta
+        found = find_disagreements(parts_of_model(self.model, config, self._pipeline))
+        if found:
+            raise DisagreementError(found)
         if flip_test is not None:
             self.model.test_cfg = dict(self.model.test_cfg or {}, flip_test=flip_test)
         if amp:

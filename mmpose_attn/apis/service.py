@@ -1,12 +1,13 @@
 """What the page in the browser does, without the page: models that stay loaded, a job at a time."""
 
 import os
+import secrets
 import shutil
-import tempfile
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,6 +19,7 @@ import mmpose
 import numpy as np
 
 from mmpose_attn.engine import CheckpointError
+from mmpose_attn.files import printable
 from mmpose_attn.media import Limits, MediaError
 from mmpose_attn.media.worker import IsolatedMedia
 from mmpose_attn.visualization.attention_drawing import draw_html
@@ -110,6 +112,7 @@ class PoseService:
         self._predictor = lru_cache(keep)(self._build_predictor)
         self._detector = lru_cache(keep)(self._build_detector)
         self._one = threading.Lock()
+        self._kept: set[Path] = set()  # files of the job at work
         self._predictor(self.models[0])
 
     def run(
@@ -144,8 +147,12 @@ class PoseService:
                 if stop.is_set():
                     return Outcome('Stopped before it began.')
                 with opened(path) as source:
-                    _trim(self.folder, self.most_bytes, keep=Path(path))
-                    job = Path(tempfile.mkdtemp(prefix='job_', dir=self.folder))
+                    self._kept = {Path(path)}
+                    self.make_room()
+                    # nobody can guess the name, and so not take another's results
+                    job = self.folder / f'job_{secrets.token_hex(16)}'
+                    job.mkdir(mode=0o700)
+                    self._kept = {Path(path), job}
                     predictor = self._predictor(model)
                     if predictor.topdown:
                         predictor.boxes = self._boxes(detector, box_score)
@@ -154,8 +161,12 @@ class PoseService:
             if job is not None:
                 shutil.rmtree(job, ignore_errors=True)
             if not isinstance(error, _KNOWN):
-                traceback.print_exc()
+                sys.stderr.write(printable(traceback.format_exc()))
             return failure(error, path)
+
+    def make_room(self) -> None:
+        """Remove the oldest files until there are at most ``most_bytes``, but none of the job."""
+        _trim(self.folder, self.most_bytes, keep=self._kept)
 
     def _work(
         self,
@@ -338,8 +349,8 @@ def _named(pairs: Sequence[tuple[str, str]], folder: Path) -> dict[str, tuple[Pa
     return named
 
 
-def _trim(folder: Path, most_bytes: float, keep: Path) -> None:
-    """Remove the oldest folders until all is below ``most_bytes``, but not that of ``keep``."""
+def _trim(folder: Path, most_bytes: float, keep: Collection[Path]) -> None:
+    """Remove what is oldest in a folder until all is below ``most_bytes``, but not ``keep``."""
     entries = []
     for entry in folder.iterdir():
         with suppress(OSError):  # whatever vanishes meanwhile
@@ -349,6 +360,9 @@ def _trim(folder: Path, most_bytes: float, keep: Path) -> None:
     for _, size, entry in sorted(entries):
         if total <= most_bytes:
             break
-        if entry not in keep.parents:
-            shutil.rmtree(entry, ignore_errors=True)
+        if entry not in keep and not any(entry in path.parents for path in keep):
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
             total -= size

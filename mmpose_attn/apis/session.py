@@ -38,6 +38,7 @@ class InferenceSession:
         out: ``DIR``.
         config, checkpoint, device, batch, amp, flip_test, cfg_options: as for
             :class:`PosePredictor`.
+        allow_missing: the opposite of ``strict`` there.
         detector, detector_checkpoint: as for :class:`PersonDetector`.
         boxes: COCO detection file instead of a detector.
         person_class, box_score, box_nms: ``classes``, ``score_thr`` and
@@ -78,6 +79,7 @@ class InferenceSession:
         amp: bool = False,
         flip_test: bool | None = None,
         cfg_options: dict | None = None,
+        allow_missing: bool = False,
         draw: bool = True,
         person_score: float | None = None,
         keypoint_score: float = 0.3,
@@ -135,7 +137,12 @@ class InferenceSession:
                 people.check(ids)
         elif detector:
             people = PersonDetector(
-                detector, detector_checkpoint, device=device, batch=batch, **chosen
+                detector,
+                detector_checkpoint,
+                device=device,
+                batch=batch,
+                strict=not allow_missing,
+                **chosen,
             )
         self.predictor = PosePredictor(
             config,
@@ -146,6 +153,7 @@ class InferenceSession:
             amp=amp,
             flip_test=flip_test,
             cfg_options=cfg_options,
+            strict=not allow_missing,
             person_score=person_score,
         )
         self.track, self.smooth = track or smooth, smooth

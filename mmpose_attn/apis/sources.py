@@ -1,6 +1,5 @@
 """Where frames come from: pictures, folders, patterns, videos, cameras, streams, lists, arrays."""
 
-import json
 import logging
 import os
 import sys
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 from mmengine.logging import print_log
 
+from mmpose_attn.files import printable, read_json, whole_number
 from mmpose_attn.media import (
     ORDINARY,
     Limits,
@@ -146,7 +146,7 @@ def find_sources(
             left_out[path] = str(error)
     sources = [source for source in sources if source.kind]
     if left_out:
-        print_log(left_out_line(left_out), 'current', logging.WARNING)
+        print_log(printable(left_out_line(left_out)), 'current', logging.WARNING)
     if not sources:
         raise FileNotFoundError(
             left_out_line(left_out)
@@ -334,18 +334,27 @@ def with_ids(sources: list[Source], ann_file: str | os.PathLike | None = None) -
                 raise ValueError(f'{number} inputs have the id {image_id} in {ann_file}')
     elif len(pictures) < len(sources):
         return sources
-    elif all(map(str.isdecimal, stems)) and len(set(map(int, stems))) == len(stems):
+    elif all(map(_is_id, stems)) and len(set(map(int, stems))) == len(stems):
         ids = list(map(int, stems))
     else:
         ids = range(1, len(pictures) + 1)
     return [replace(source, image_id=i) for source, i in zip(pictures, ids, strict=True)]
 
 
+def _is_id(stem: str) -> bool:
+    return stem.isdecimal() and int(stem) < 2**63  # which file systems keep below 256 digits
+
+
 def _ids_of(ann_file: str | os.PathLike) -> dict[str, int]:
     try:
-        images = json.loads(Path(ann_file).read_text(encoding='utf-8'))['images']
-        return {image['file_name']: int(image['id']) for image in images}
-    except (LookupError, TypeError, ValueError) as error:
+        images = read_json(ann_file, 'annotation file', nan=True)['images']
+        ids = {image['file_name']: whole_number(image, 'id') for image in images}
+        if len(ids) < len(images):
+            names = Counter(image['file_name'] for image in images)
+            raise ValueError(f'{names.most_common(1)[0][0]!r} is there twice')
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f'{ann_file} is no COCO file whose "images" have id and file_name ({error!r})'
+            f'{printable(ann_file)} is no COCO file whose "images" have id and file_name '
+            f'({error!r:.500})'
         ) from error
+    return ids

@@ -4,6 +4,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmpose_attn.files import printable
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -46,7 +48,8 @@ class Summary:
         speed = self.computed / max(self.seconds, 1e-9)
         lines = [
             f'{self.people} {plural(self.category)} in {self.frames} images; {self.computed} of '
-            f'them now, in {self.seconds:.1f} s, {speed:.1f} images/s. Results: {self.out}'
+            f'them now, in {self.seconds:.1f} s, {speed:.1f} images/s. Results: '
+            f'{printable(self.out)}'
         ]
         if self.faint:
             lines.append(
@@ -56,7 +59,7 @@ class Summary:
         if self.skipped:
             lines.append(f'Skipped {len(self.skipped)}:')
             for name, reason in self.skipped:
-                lines.append(f'  {name if name.isprintable() else repr(name)}: {reason}')
+                lines.append(f'  {name if name.isprintable() else repr(name)}: {printable(reason)}')
         if self.interrupted:
             lines.append('Interrupted; the same command with --resume goes on.')
         return '\n'.join(lines)

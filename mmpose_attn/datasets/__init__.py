@@ -1,6 +1,8 @@
 """Datasets and transforms: importing this package registers them into MMPose's registries."""
 
-from .checked import CheckedCocoDataset, CheckedCrowdPoseDataset, CheckedMpiiDataset
+from .checked import CheckedCocoDataset, CheckedCrowdPoseDataset
+from .mpii import CheckedMpiiDataset
+from .mpii_bottomup import BottomupMpiiDataset
 from .transforms import (
     BottomupCrowdMask,
     BottomupMultiScaleResize,
@@ -11,6 +13,7 @@ from .transforms import (
 
 __all__ = [
     'BottomupCrowdMask',
+    'BottomupMpiiDataset',
     'BottomupMultiScaleResize',
     'BottomupUniformAffine',
     'CheckedCocoDataset',

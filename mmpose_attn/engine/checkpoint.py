@@ -1,4 +1,4 @@
-"""Loading checkpoints: safely, with errors that say what to do, and never into the wrong network.
+"""Loading checkpoint files: safely, and with errors that say what to do.
 
 torch >= 2.6 unpickles nothing but tensors and plain containers unless told otherwise
 (``weights_only=True``), while the checkpoints that MMEngine writes *during training* also hold its
@@ -6,20 +6,16 @@ log history and NumPy arrays. Instead of switching the protection off,
 :func:`install_safe_loading` allows exactly those objects, so that one's own checkpoints load and a
 hostile pickle still does not.
 
-:func:`register_shape_check` closes another gap: MMEngine's loader only logs a warning when a tensor
-of the checkpoint does not fit, and goes on with random weights in its place.
+Before 2.6 torch allows nothing beyond tensors and plain containers, which is what
+:class:`~mmpose_attn.engine.PlainCheckpointHook` has checkpoints hold.
 """
 
 import errno
-import fnmatch
 import os
 import pickle
 import re
-import struct
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import mmengine.runner.checkpoint as mmengine_checkpoint
@@ -28,8 +24,11 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.utils import digit_version
-from torch import nn
-from torch.nn.parameter import is_lazy
+
+from mmpose_attn.files import printable
+
+from .archive import check_archive, check_contents
+from .download import download
 
 # The first release in which torch.load is protected by default and a global can be replaced.
 _PROTECTED = digit_version(torch.__version__) >= digit_version('2.6.0')
@@ -135,11 +134,16 @@ def _allow_mmengine_globals() -> None:
 # --- Loaders --------------------------------------------------------------------------------------
 
 
-# How torch words what is wrong with a file, among its RuntimeErrors.
-_BROKEN = (
-    'PytorchStreamReader|inline_container|unexpected EOF|corrupt|Invalid magic number'
-    '|wrong byte size'
+_OTHERWISE = (
+    'Classes of your own code are allowed one by one with torch.serialization.add_safe_globals.'
+    if _PROTECTED
+    else f'torch {torch.__version__} reads tensors and plain containers alone: checkpoints of '
+    "trainings without default_hooks.plain_checkpoint=dict(type='PlainCheckpointHook') hold "
+    "MMEngine's log history besides, for which torch >= 2.6 is needed."
 )
+
+# How torch words what is wrong with this computer and not with a file, among its RuntimeErrors.
+_ELSEWHERE = r'\bdevice|data location|CUDA|out of memory|not enough memory|allocate memory'
 
 
 def _refused_globals(path: str, message: str) -> list[str]:
@@ -148,7 +152,9 @@ def _refused_globals(path: str, message: str) -> list[str]:
         names = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # legacy or broken format: torch can list nothing
         names = set()
-    return sorted(names) or re.findall(r'GLOBAL ([\w.]+)', message)[:1]
+    # before 2.4 torch says class or function instead of GLOBAL
+    worded = r'(?:GLOBAL|nsupported class|unrecognized function)(?: <[\w ]*)? ([\w.]+)'
+    return sorted(names) or re.findall(worded, message)[:1]
 
 
 @contextmanager
@@ -171,40 +177,46 @@ def _clear_errors(source: str, path: str) -> Iterator[None]:
                 'code and which neither weights nor checkpoints of MMEngine contain. Nothing of it '
                 'was executed. Load checkpoints only from sources you trust; if you trust this '
                 'one, have it saved again as a plain state dict where it was made: '
-                "torch.save({'state_dict': model.state_dict()}, path). Classes of your own code "
-                'are allowed one by one with torch.serialization.add_safe_globals.'
+                "torch.save({'state_dict': model.state_dict()}, path). " + _OTHERWISE
             ) from None
         # Of torch's text, again, only the reason.
         cause: Exception | None = None
         reason = str(error).rpartition('WeightsUnpickler error: ')[2].strip()
     except RuntimeError as error:
-        # Everything else (no such CUDA device, out of memory) is not the file's fault.
         cause, reason = error, str(error)
         if re.search('TorchScript|legacy .tar', reason):
             cause, reason = None, 'TorchScript archives and tar files are not loaded safely'
-        elif not re.search(_BROKEN, reason):
-            raise
+        elif re.search(_ELSEWHERE, reason):
+            raise CheckpointError(f'{source} was not loaded: {reason}') from error
     except OSError as error:
         if error.errno != errno.EINVAL:  # a seek to before the start of a truncated archive
             raise
         cause, reason = error, str(error)
-    except (
-        EOFError,
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-        struct.error,
-    ) as error:
+    except MemoryError:
+        raise
+    except ValueError as error:
+        cause, reason = error, str(error)
+    except Exception as error:  # unpickling a damaged file ends anyhow
         cause, reason = error, f'{type(error).__name__} {error}'.strip()
-    reason = re.split(r'\.\s|\n', reason)[0][:200]
+    reason = printable(re.split(r'\.\s|\n', reason)[0][:200])
     size = f'{os.path.getsize(path):,} bytes' if os.path.isfile(path) else 'no file left'
     raise CorruptCheckpointError(
         f'{source} ({size}) is truncated, damaged or no PyTorch checkpoint: {reason}. '
         'Compare its size with the original and copy or download it again; after an interrupted '
         'training, resume from the checkpoint before it.'
     ) from cause
+
+
+def _load(path: str, source: str, map_location: Any, **protection: bool) -> dict:
+    if _PROTECTED:
+        _allow_mmengine_globals()
+    with _clear_errors(source, path):
+        check_archive(path)
+        contents = torch.load(path, map_location=map_location, **protection)
+        # which torch < 2.6 loads in spite of weights_only
+        if isinstance(contents, torch.jit.ScriptModule):
+            raise RuntimeError('a TorchScript archive')
+        return check_contents(contents)
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
@@ -225,20 +237,12 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
         CorruptCheckpointError: The file is truncated, damaged or not a checkpoint.
     """
     path = os.path.expanduser(os.fspath(filename))
+    name = printable(path)
     if not os.path.isfile(path):
         what = 'is a directory, not a checkpoint file' if os.path.isdir(path) else 'does not exist'
-        raise FileNotFoundError(f'Checkpoint {path} {what} (working directory: {os.getcwd()}).')
-    if _PROTECTED:
-        _allow_mmengine_globals()
-    else:
-        warnings.warn(
-            f'torch {torch.__version__} unpickles checkpoints without protection: load only files '
-            'from sources you trust, or use torch >= 2.6.',
-            stacklevel=2,
-        )
-    with _clear_errors(path, path):
-        # weights_only stays unset, so that torch's documented environment variables apply.
-        return torch.load(path, map_location=map_location)
+        raise FileNotFoundError(f'Checkpoint {name} {what} (working directory: {os.getcwd()}).')
+    # unset where it is the default, so that torch's documented environment variables apply
+    return _load(path, name, map_location, **({} if _PROTECTED else dict(weights_only=True)))
 
 
 def load_from_http(filename: str, map_location: Any = None, **kwargs: Any) -> Any:
@@ -253,15 +257,45 @@ def load_from_http(filename: str, map_location: Any = None, **kwargs: Any) -> An
         dict: The checkpoint.
 
     Raises:
+        CheckpointError: It was not downloaded: not reached, not whole, or another file than the
+            hash in its name says.
         UnsafeCheckpointError: The file asks for code; it was not executed.
-        CorruptCheckpointError: The download is truncated, damaged or not a checkpoint.
+        CorruptCheckpointError: The file is damaged or not a checkpoint.
     """
-    if _PROTECTED:
-        _allow_mmengine_globals()
-    folder = kwargs.get('model_dir') or os.path.join(torch.hub.get_dir(), 'checkpoints')
-    cached = os.path.join(folder, os.path.basename(filename.partition('?')[0]))
-    with _clear_errors(f'{filename} (kept as {cached})', cached):
-        return mmengine_checkpoint.load_from_http(filename, map_location, **kwargs)
+    return mmengine_checkpoint.load_from_http(filename, map_location, **kwargs)
+
+
+def load_url(
+    url: str,
+    model_dir: str | None = None,
+    map_location: Any = None,
+    progress: bool = True,
+    **_: Any,
+) -> dict:
+    """In place of :func:`torch.hub.load_state_dict_from_url`, which MMEngine calls by this name.
+
+    That unpacks archives, runs the code in a file unless told otherwise, and keeps what came even
+    if it is not whole.
+
+    Args:
+        url: Address.
+        model_dir: Where the file is kept; torch.hub's folder by default.
+        map_location: As in :func:`torch.load`.
+        progress: Show a bar.
+
+    Raises:
+        CheckpointError: As for :func:`load_from_http`.
+    """
+    folder = model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints')
+    name = printable(url)
+    try:
+        path = download(url, folder, progress)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f'{name} was not downloaded: {printable(error)}. Get the file in another way, compare '
+            'it with the original, and give its path'
+        ) from error
+    return _load(path, f'{name} (kept as {printable(path)})', map_location, weights_only=True)
 
 
 def install_safe_loading() -> None:
@@ -273,125 +307,9 @@ def install_safe_loading() -> None:
     """
     if _PROTECTED:
         _allow_mmengine_globals()
-        # MMEngine downloads with torch.hub, whose default is weights_only=False even today. Its
-        # other schemes (torchvision://, openmmlab://, mmcls://) use the same function.
-        load_url = mmengine_checkpoint.load_url
-        if 'weights_only' not in getattr(load_url, 'keywords', {}):
-            mmengine_checkpoint.load_url = partial(load_url, weights_only=True)
+    # also of MMEngine's other schemes: torchvision://, openmmlab://, mmcls://
+    mmengine_checkpoint.load_url = load_url
     CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
     CheckpointLoader.register_scheme(
         prefixes=('http://', 'https://'), loader=load_from_http, force=True
     )
-
-
-# --- Does the checkpoint belong to this network? --------------------------------------------------
-
-
-def _own_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and tensors that ``state_dict()`` would list (without running its hooks)."""
-    for path, child in module.named_modules(remove_duplicate=False):
-        skipped = child._non_persistent_buffers_set
-        for name, tensor in [*child._parameters.items(), *child._buffers.items()]:
-            if tensor is not None and name not in skipped:
-                yield f'{path}.{name}' if path else name, tensor
-
-
-def check_shapes(
-    module: nn.Module,
-    state_dict: Mapping[str, Any],
-    prefix: str = '',
-    allow: Sequence[str] = (),
-) -> None:
-    """Refuse a state dict whose tensors do not fit, or that shares no key with the module.
-
-    Missing and additional keys are left to the loader: a backbone without its plugins' weights,
-    for example, is legitimate.
-
-    Args:
-        module (nn.Module): The module that is about to load.
-        state_dict (Mapping): Keys with ``prefix`` in front belong to ``module``; all others are
-            ignored.
-        prefix (str): Place of the module in the state dict, with the closing dot.
-        allow (Sequence[str]): Keys without prefix, or ``fnmatch`` patterns of such, that may have
-            another shape (``('final_layer.*',)`` to train on with other keypoints). They are left
-            to the loader, i.e. MMEngine skips them with a warning.
-
-    Raises:
-        ValueError: A tensor has another shape than the module's, or no key fits.
-    """
-    own = dict(_own_tensors(module))
-    given = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
-    # Nothing under the prefix: a checkpoint for other parts of the model, e.g. its backbone.
-    if not own or (prefix and not given):
-        return
-    name = type(module).__name__
-    if not own.keys() & given.keys():
-        raise ValueError(
-            f'The checkpoint shares no key with {name}: it holds {_some(given)}, the model wants '
-            f'{_some(own)}. It belongs to another network, or its keys carry another prefix; to '
-            "load only a part of it use init_cfg=dict(type='Pretrained', checkpoint=..., "
-            "prefix='backbone.')."
-        )
-    wrong = [
-        f'{prefix}{key}: {_shape(given[key])} in the checkpoint, {_shape(tensor)} in the model'
-        for key, tensor in own.items()
-        if isinstance(given.get(key), torch.Tensor)
-        and not is_lazy(tensor)
-        and given[key].shape != tensor.shape
-        # torch 0.3 saved scalars with one dimension, and torch still converts them.
-        and not (tensor.ndim == 0 and tuple(given[key].shape) == (1,))
-        and not any(fnmatch.fnmatchcase(key, pattern) for pattern in allow)
-    ]
-    if wrong:
-        more = f'\n  and {len(wrong) - 5} more' if len(wrong) > 5 else ''
-        raise ValueError(
-            f'The checkpoint does not fit {name}: {len(wrong)} of {len(own)} tensors have another '
-            'shape and would keep their random values.\n  ' + '\n  '.join(wrong[:5]) + more + '\n'
-            'Use the config that the checkpoint was trained with (width, keypoints, plugins), or '
-            'remove these keys from the checkpoint to train them anew.'
-        )
-
-
-def _shape(tensor: torch.Tensor) -> tuple[int, ...]:
-    return tuple(tensor.shape)
-
-
-def _some(keys: Mapping[str, Any]) -> str:
-    return ', '.join(list(map(str, keys))[:3]) + (', ...' if len(keys) > 3 else '') or 'nothing'
-
-
-class _ShapeCheckHook:
-    """``_load_from_state_dict`` pre-hook; a class so that modules with it stay picklable.
-
-    It holds no reference to the module: torch passes it in, through a weak reference that follows
-    the module when that is copied.
-    """
-
-    def __init__(self, allow: Sequence[str]) -> None:
-        self.allow = tuple(allow)
-
-    def __call__(
-        self, module: nn.Module, state_dict: Mapping[str, Any], prefix: str, *_: Any
-    ) -> None:
-        check_shapes(module, state_dict, prefix, self.allow)
-
-
-def register_shape_check(module: nn.Module, allow: Sequence[str] = ()) -> Any:
-    """Make ``module`` run :func:`check_shapes` on every state dict it is about to load.
-
-    Works with torch's and with MMEngine's ``load_state_dict``, for the module itself and as a part
-    of a larger one. Register it after hooks that rename keys.
-
-    Args:
-        module (nn.Module): The module to guard.
-        allow (Sequence[str]): See :func:`check_shapes`.
-
-    Returns:
-        A handle whose ``remove()`` takes the check off again.
-
-    Raises:
-        TypeError: ``allow`` is a single string.
-    """
-    if isinstance(allow, str):
-        raise TypeError(f'allow must be a sequence of patterns, not the string {allow!r}')
-    return module._register_load_state_dict_pre_hook(_ShapeCheckHook(allow), with_module=True)

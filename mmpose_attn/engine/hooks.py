@@ -1,14 +1,77 @@
 """Hooks: importing this module registers them into MMPose's ``HOOKS``."""
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmpose.registry import HOOKS
+
+from .agreement import Disagreement, DisagreementError, find_disagreements, parts_of_runner
+from .weights import is_checked, register_missing_check, register_shape_check
+
+
+@HOOKS.register_module()
+class AgreementHook(Hook):
+    """Before the first step: data, network, codec and metric agree, and so does the checkpoint.
+
+    Ends a training, validation or test with one error that names all that does not, see
+    :func:`find_disagreements`. A checkpoint whose tensors have other shapes, or that holds NaN, is
+    an error for any model (see :func:`register_shape_check`), and, unless a training starts from
+    it, one that lacks some of the model's.
+
+    Args:
+        allow_missing: whether a test may go on with random weights for what a checkpoint lacks.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, allow_missing: bool = False) -> None:
+        self.allow_missing = allow_missing
+        self._handle: Any = None
+
+    def before_run(self, runner: Runner) -> None:
+        parts = parts_of_runner(runner)
+        found = find_disagreements(parts)
+        if found:
+            raise DisagreementError(found)
+        may_differ = [f'{prefix}*' for prefix in getattr(parts.model, 'partial_load', ())]
+        if not is_checked(parts.model):
+            register_shape_check(parts.model, may_differ)
+        # init_cfg loads into a part of the model alone, whose keys have no prefix then
+        for name, module in parts.model.named_children():
+            if not is_checked(module):
+                own = [p.removeprefix(f'{name}.') for p in may_differ if p.startswith(f'{name}.')]
+                whole = any(fnmatchcase(f'{name}.', pattern) for pattern in may_differ)
+                register_shape_check(module, ['*'] if whole else own)
+        starts = isinstance(runner._train_loop, BaseLoop) and not runner._resume
+        if not starts and not self.allow_missing:
+            remedy = '--cfg-options default_hooks.agreement.allow_missing=True goes on without.'
+            self._handle = register_missing_check(parts.model, remedy)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """A test by the names of the training."""
+        trained = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+        names = list((trained.get('keypoint_id2name') or {}).values())
+        if isinstance(runner._train_loop, BaseLoop) or not names:
+            return
+        for data in parts_of_runner(runner).data:
+            own = list(data.seen['keypoint_id2name'].values()) if data.seen else []
+            if own != names and sorted(own) == sorted(names):
+                problem = f'its keypoints are in another order than those of the training, {names}'
+                key, remedy = data.seen_key, 'Give it the metainfo of the training'
+                raise DisagreementError([Disagreement(key, problem, remedy)])
+
+    def _loaded(self, runner: Runner) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    before_train = before_val = before_test = _loaded
 
 
 @HOOKS.register_module()

@@ -2,9 +2,20 @@
 
 import runpy
 import sys
+import traceback
 from pathlib import Path
+from types import TracebackType
 
 import mmpose
+
+from mmpose_attn.files import printable
+
+
+def _print_exception(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """As Python does; names of files in a message cannot steer the terminal."""
+    sys.stderr.write(printable(''.join(traceback.format_exception(kind, error, trace))))
 
 
 def run_mmpose_tool(name: str) -> None:
@@ -27,6 +38,7 @@ def run_mmpose_tool(name: str) -> None:
     this_script = Path(sys.argv[0]).resolve()
     for script in candidates:
         if script.is_file() and script.resolve() != this_script:
+            sys.excepthook = _print_exception
             runpy.run_path(str(script), run_name='__main__')
             return
     raise FileNotFoundError(

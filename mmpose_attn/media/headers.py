@@ -152,8 +152,12 @@ def _tiff(data: bytes, limits: Limits) -> None:
         if tag in tags:
             raise MediaError(f'cannot be decoded: the TIFF says twice what its tag {tag} is')
         size = _TIFF_SIZES.get(type_, 0)
+        place = start + value
+        (number,) = struct.unpack_from(f'{order}{"Q" if big else "I"}', data, start + 4)
+        if size * number > entry - value:  # several, which lie elsewhere: the first counts
+            (place,) = struct.unpack_from(f'{order}{"Q" if big else "I"}', data, place)
         order_name = 'little' if order == '<' else 'big'
-        tags[tag] = int.from_bytes(data[start + value : start + value + size], order_name)
+        tags[tag] = int.from_bytes(data[place : place + size], order_name)
     if tags.get(254, 0) & 1:
         raise UnreadKind(
             'holds a small picture first, as raw files of cameras do: convert it to JPEG'
@@ -167,8 +171,7 @@ def _tiff(data: bytes, limits: Limits) -> None:
     samples = max(tags.get(277, 1), 1)
     if samples > 64:
         raise MediaError(f'cannot be decoded: the TIFF has {samples} channels')
-    # several bit depths lie elsewhere: none is over 64
-    bits = tags.get(258, 1) if samples < 3 else 16
+    bits = tags.get(258, 1)
     tile = tags.get(322, width) * tags.get(323, min(tags.get(278, height), height))
     if max(tile, width * height) * samples * min(max(bits, 8), 64) > 8 * limits.bytes:
         raise MediaError('has more in its TIFF than its pixels: make it smaller')

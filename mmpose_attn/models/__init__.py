@@ -13,7 +13,11 @@ from .plugins import (
     PolarizedAttention,
     SEAttention,
 )
-from .pose_estimators import BottomupDataPreprocessor, HigherHRNetEstimator
+from .pose_estimators import (
+    BottomupDataPreprocessor,
+    CheckedTopdownPoseEstimator,
+    HigherHRNetEstimator,
+)
 
 __all__ = [
     'CSPPAN',
@@ -22,6 +26,7 @@ __all__ = [
     'BottomupDataPreprocessor',
     'CAMSAMAttention',
     'CBAMAttention',
+    'CheckedTopdownPoseEstimator',
     'DEHRNet',
     'DetailEnhancement',
     'DiteHRNet',

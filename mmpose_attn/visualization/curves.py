@@ -1,11 +1,12 @@
 """Loss curves of trainings of different length, drawn so that their shapes can be compared."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from mmpose_attn.files import parse_json, printable, read_file
 
 
 class Curve(NamedTuple):
@@ -54,17 +55,23 @@ def read_curve(path: str | Path, length: int | None = None) -> Curve:
     Raises:
         ValueError: if the file is neither, or has fewer than two losses.
     """
-    text = Path(path).read_text(encoding='utf-8')
+    text = read_file(path, 'log')
     try:
         try:
-            lines, step = json.loads(text)['train'], 'epoch'
-        except (json.JSONDecodeError, KeyError):
-            lines, step = [json.loads(line) for line in text.splitlines()], 'step'
+            lines, step = parse_json(text, 'it', dict)['train'], 'epoch'
+        except (ValueError, KeyError):
+            lines, step = (
+                [parse_json(line, 'a line', dict, nan=True) for line in text.splitlines()],
+                'step',
+            )
         points = np.array([(line[step], line['loss']) for line in lines if 'loss' in line], float)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (LookupError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: neither MMEngine's vis_data/scalars.json nor a list of epochs ({error!r})"
+            f"{printable(path)}: neither MMEngine's vis_data/scalars.json nor a list of epochs "
+            f'({error!r:.300})'
         ) from error
+    if len(points) and not np.isfinite(points[:, 0]).all():
+        raise ValueError(f'{printable(path)}: a step is not a number')
     if len(points) < 2:
         raise ValueError(f'{path}: {len(points)} losses, at least two are needed')
     steps, losses = points.T

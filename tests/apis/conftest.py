@@ -1,9 +1,25 @@
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
 import pytest
 import torch
 
 from mmpose_attn.apis import PersonDetector
 from tests.data_helpers import make_small_dataset, real_data
 from tests.inference_helpers import write_networks
+
+CHROMIUM = Path('/usr/bin/chromium')
+FLAGS = [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+]
+SECONDS = 120_000  # milliseconds until a test gives up; what it waits for takes one or two
 
 
 @pytest.fixture(scope='session')
@@ -29,3 +45,19 @@ def detector(tmp_path_factory):
         model = PersonDetector('yolox_nano', device='cpu').model
         torch.save(dict(state_dict=model.state_dict()), path)
         return 'yolox_nano', str(path)
+
+
+@pytest.fixture(scope='module')
+def browser():
+    playwright = pytest.importorskip('playwright.sync_api')
+    if not CHROMIUM.exists():
+        pytest.skip(f'no browser: {CHROMIUM} not found (Debian: apt install chromium)')
+    with ExitStack() as stack:
+        profile = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        play = stack.enter_context(playwright.sync_playwright())
+        context = play.chromium.launch_persistent_context(
+            profile, executable_path=CHROMIUM, headless=True, args=FLAGS
+        )
+        stack.callback(context.close)
+        context.set_default_timeout(SECONDS)
+        yield context

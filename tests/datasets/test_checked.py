@@ -14,7 +14,7 @@ from mmpose_attn.datasets import (
     CheckedMpiiDataset,
     checked,
 )
-from mmpose_attn.datasets.transforms import bottomup
+from mmpose_attn.datasets.transforms import loading
 from tests.data_helpers import (
     TRAIN,
     VAL,
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures('mmpose_scope')
 @pytest.fixture
 def logged(monkeypatch):
     """What dataset and transforms log."""
-    return record_log(monkeypatch, checked, bottomup)
+    return record_log(monkeypatch, checked, loading)
 
 
 @pytest.fixture(scope='module')
@@ -382,13 +382,14 @@ def test_malformed_annotations_are_named(root, damage):
     ann = people(edit_json(root / TRAIN, edit))[0]
     with pytest.raises(ValueError, match=r'train2017\.json') as error:
         build(root)
+    place = f'annotation {ann["id"]} of image {ann["image_id"]}'
     assert {
         'id': f'annotation id {ann["id"]} is used twice',
-        'bbox': f'annotation {ann["id"]} of image {ann["image_id"]}: not enough values',
-        'area': f'annotation {ann["id"]} of image {ann["image_id"]}: its bbox or area is not a nu',
-        'keypoints': f'annotation {ann["id"]} of image {ann["image_id"]}: ',
-        'category_id': "category_id'",
-        'width': f"annotation {ann['id']} of image {ann['image_id']}: it has no 'width'",
+        'bbox': f"{place}: its 'bbox' has 3 numbers, not 4",
+        'area': f"{place}: its 'area' is nan",
+        'keypoints': f"{place}: its 'keypoints' are null",
+        'category_id': f"{place}: it has no 'category_id'",
+        'width': f"image {ann['image_id']}: it has no 'width'",
     }[damage] in str(error.value)
 
 
@@ -400,7 +401,7 @@ def test_image_ids_must_be_unique(root):
 
 def test_image_without_file_name(root):
     edit_json(root / TRAIN, lambda c: c['images'][0].pop('file_name'))
-    with pytest.raises(ValueError, match=r"train2017\.json: an image .* has no 'file_name'"):
+    with pytest.raises(ValueError, match=r"train2017\.json: image 1: it has no 'file_name'"):
         build(root)
 
 
@@ -411,9 +412,13 @@ def test_what_is_left_out_is_counted(root, logged):
 
     edit_json(root / TRAIN, edit)
     build(root)
-    assert len(logged) == 2
-    assert any('2 annotations have no keypoints or no bbox; they are left out' in x for x in logged)
-    assert any('1 annotations belong to images that it does not list' in x for x in logged)
+    assert len(logged) == 3
+    for line in (
+        '1 annotations have no bbox, or one without extent; it is taken around their keypoints',
+        '1 annotations have no keypoints; they are used as unlabelled',
+        '1 annotations belong to images that it does not list; they are left out',
+    ):
+        assert any(line in each for each in logged)
 
 
 # ------------------------------------------------------------------- images
@@ -438,9 +443,12 @@ def test_no_usable_image_ends(root, logged):
     for path in (root / 'train2017').iterdir():
         path.write_bytes(b'')
     dataset = build(root, pipeline=[dict(type='LoadPoseImage', skip_corrupt=True)])
-    with pytest.raises(Exception, match='Cannot find valid image'):
+    with pytest.raises(ValueError, match='none of the last 50 images .*can be used') as error:
         dataset[0]
-    assert len(logged) == 6  # each once
+    paths = {str(path) for path in (root / 'train2017').iterdir()}
+    for line in logged:  # each once
+        paths.remove(line.split()[3])
+    assert paths == set() and str(error.value).count('(the file is empty)') == 6
 
 
 # ---------------------------------------------------------------- detections
@@ -480,9 +488,9 @@ def test_missing_detections_say_what_to_do(root, boxes):
 @pytest.mark.parametrize(
     'change, message',
     [
-        (lambda found: found[0].pop('score'), 'KeyError'),
-        (lambda found: found[0].update(image_id=12345), '12345'),
-        (lambda found: found[0].update(bbox=None), 'TypeError'),
+        (lambda found: found[0].pop('score'), "entry 0: it has no 'score'"),
+        (lambda found: found[0].update(image_id=12345), 'entry 0: .* no image 12345'),
+        (lambda found: found[0].update(bbox=None), "entry 0: it has no 'bbox'"),
         (lambda found: found.clear(), 'no person'),
         (lambda found: [each.update(category_id=2) for each in found], 'no person'),
     ],
@@ -496,7 +504,8 @@ def test_odd_detections_name_the_file(root, boxes, change, message):
 @pytest.mark.parametrize('text', ['{}', 'not JSON', '{"a": 1}'])
 def test_detections_that_are_no_list(root, boxes, text):
     boxes.write_text(text)
-    with pytest.raises(ValueError, match=r'detection file .*boxes\.json is not a list'):
+    kind = 'valid JSON' if text == 'not JSON' else 'a list'
+    with pytest.raises(ValueError, match=rf'detection file .*boxes\.json is not {kind}'):
         detected(root, boxes)
 
 
@@ -546,12 +555,20 @@ def test_missing_mpii_files(mpii, gone):
 @pytest.mark.parametrize(
     'change, message',
     [
-        (lambda people: people[0].pop('joints'), 'KeyError'),
-        (lambda people: people[0].update(center='?'), 'ValueError'),
-        (lambda people: people[1]['joints_vis'].pop(), 'person 1 does not have 16 joints'),
-        (lambda people: people[1].update(joints=[[1, 1]] * 17), 'person 1 does not have 16'),
+        (lambda people: people[0].pop('joints'), "person 0: it has no 'joints'"),
+        (lambda people: people[0].update(center='?'), "person 0: its 'center' are not numbers"),
+        (lambda people: people[1]['joints_vis'].pop(), 'person 1: it does not have 16 joints'),
+        (lambda people: people[1].update(joints=[[1, 1]] * 17), 'person 1: it does not have 16'),
+        (lambda people: people[1].update(joints_vis=[3] * 16), "person 1: its 'joints_vis' has 3"),
+        (lambda people: people[1].update(scale=0), "person 1: its 'scale' has a value that is no"),
+        (lambda people: people[1].update(image='a.jpg'), "person 1: its 'image' is 'a.jpg'"),
+        (
+            lambda people: people[0]['joints'].__setitem__(5, [None, 1]),
+            "person 0: its 'joints' has",
+        ),
+        (lambda people: [p.update(joints=[[0.5, 1]] * 16) for p in people], 'between 0 and 1'),
         (lambda people: people.pop(), 'people and . head boxes'),
-        (lambda people: people.append(people[0]), 'IndexError'),
+        (lambda people: people.append(people[0]), 'head boxes are not those of these'),
         (lambda people: people.clear(), '0 people'),
     ],
 )
@@ -561,8 +578,24 @@ def test_odd_mpii_names_the_files(mpii, change, message):
         build_mpii(mpii, True)
 
 
-@pytest.mark.parametrize('name', ['mpii_val.json', 'mpii_gt_val.mat'])
-def test_broken_mpii_files(mpii, name):
+def test_missing_mpii_images(mpii):
+    name = sorted((mpii / 'images').iterdir())[0].name
+    (mpii / 'images' / name).rename(mpii / f'other_{name}')
+    with pytest.raises(FileNotFoundError, match=f'mpii_.*json.*: image not found: .*images/{name}'):
+        build_mpii(mpii), build_mpii(mpii, True)
+
+
+@pytest.mark.parametrize(
+    'name, message',
+    [
+        ('mpii_val.json', r'mpii_val\.json is not valid JSON'),
+        (
+            'mpii_gt_val.mat',
+            r'mpii_val\.json with head boxes .*mat: the head boxes are not those of',
+        ),
+    ],
+)
+def test_broken_mpii_files(mpii, name, message):
     (mpii / 'annotations' / name).write_bytes(b'broken' * 50)
-    with pytest.raises(ValueError, match=r'mpii_val\.json with head boxes .*mat: not what MMPose'):
+    with pytest.raises(ValueError, match=message):
         build_mpii(mpii, True)

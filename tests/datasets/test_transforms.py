@@ -6,16 +6,19 @@ import pytest
 import torch
 from mmpose.datasets.transforms import GenerateTarget, RandomFlip
 from mmpose.registry import TRANSFORMS
+from PIL import Image, ImageOps
 from pycocotools import mask as coco_mask
 from scipy import stats
 
+from mmpose_attn.datasets import transforms
 from mmpose_attn.datasets.transforms import (
     BottomupCrowdMask,
     BottomupMultiScaleResize,
     BottomupUniformAffine,
     LoadPoseImage,
     PackBottomupInputs,
-    bottomup,
+    exif_orientation,
+    loading,
 )
 from tests.data_helpers import jpeg, record_log
 
@@ -25,7 +28,7 @@ FLIP_CODE = {'horizontal': 1, 'vertical': 0, 'diagonal': -1}
 @pytest.fixture
 def warnings_logged(monkeypatch):
     """What the transforms log."""
-    return record_log(monkeypatch, bottomup)
+    return record_log(monkeypatch, loading)
 
 
 # ------------------------------------------------------------------ loading
@@ -97,6 +100,84 @@ def test_trailing_bytes_are_no_damage(tmp_path):
     path = tmp_path / 'a.jpg'
     path.write_bytes(jpeg() + b'made by a camera')
     assert LoadPoseImage()(dict(img_path=str(path)))['img'].shape == (80, 96, 3)
+
+
+def photo(path, orientation, size=(96, 80)):
+    """A file with an EXIF orientation, and its pixels as stored."""
+    exif = Image.Exif()
+    exif[274] = orientation
+    pixels = np.zeros((size[1], size[0], 3), dtype=np.uint8)
+    pixels[:20, :30] = 200  # at the top left
+    Image.fromarray(pixels).save(path, exif=exif)
+    return pixels
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp'])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_exif_orientation(tmp_path, warnings_logged, orientation, suffix):
+    path = tmp_path / f'a{suffix}'
+    stored = photo(path, orientation)
+    assert exif_orientation(path.read_bytes())[0] == orientation
+    turned = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    results = dict(img_path=str(path))
+    for option, expected in (('applied', turned), ('ignored', stored)):
+        right, wrong = expected.shape[:2], expected.shape[1::-1]
+        load = LoadPoseImage(orientation=option)
+        loaded = load(dict(results, ann_shape=right))['img']
+        assert np.abs(loaded.astype(int) - expected).max() < 20
+        load(dict(results, ann_shape=right))
+        # what the size does not tell is said, once
+        untold = option == 'applied' and orientation in (2, 3, 4)
+        assert len(warnings_logged) == untold
+        if untold:
+            assert f'EXIF orientation {orientation}' in warnings_logged.pop()
+        remedy = 'width and height are exchanged there'
+        if orientation > 4:
+            remedy = f"EXIF orientation {orientation} .*orientation='ignored'"
+        with pytest.raises(ValueError, match=f'unusable image .* according to .*{remedy}'):
+            load(dict(results, ann_shape=wrong))
+
+
+def test_exif_orientation_of_a_square(tmp_path, warnings_logged):
+    photo(tmp_path / 'a.png', 6, (80, 80))
+    results = dict(img_path=str(tmp_path / 'a.png'), ann_shape=(80, 80))
+    LoadPoseImage()(dict(results))
+    assert 'a.png has EXIF orientation 6' in warnings_logged.pop()
+    LoadPoseImage(orientation='ignored')(dict(results))
+    LoadPoseImage()(dict(img_path=results['img_path']))  # in inference nothing depends on it
+    assert not warnings_logged
+
+
+def test_a_tiff_is_turned_in_any_case(tmp_path):
+    photo(tmp_path / 'a.tiff', 3)
+    results = dict(img_path=str(tmp_path / 'a.tiff'), ann_shape=(80, 96))
+    assert LoadPoseImage()(dict(results))['img'][-1, -1, 0] == 200
+    with pytest.raises(ValueError, match='TIFF with EXIF orientation 3.* write it as PNG'):
+        LoadPoseImage(orientation='ignored')(dict(results))
+
+
+def test_orientation_is_applied_or_ignored():
+    with pytest.raises(ValueError, match="must be 'applied' or 'ignored', got 'auto'"):
+        LoadPoseImage(orientation='auto')
+    assert LoadPoseImage(color_type='grayscale', orientation='ignored').color_type == (
+        'grayscale_ignore_orientation'
+    )
+
+
+def test_refused_images_in_a_row_are_counted(tmp_path, warnings_logged):
+    good, bad = tmp_path / 'good.jpg', tmp_path / 'bad.jpg'
+    good.write_bytes(jpeg(80, 96))
+    bad.write_bytes(jpeg(96, 80))
+    load = LoadPoseImage(skip_corrupt=True)
+    for path in [bad, bad, good] * 50:  # most cannot be used, but some can
+        load(dict(img_path=str(path), ann_shape=(80, 96)))
+    for _ in range(loading.MOST_REFUSED - 1):
+        assert load(dict(img_path=str(bad), ann_shape=(80, 96))) is None
+    with pytest.raises(
+        ValueError, match=r'(?s)last 50 images .*bad\.jpg \(it is 80x96 .*exchanged'
+    ):
+        load(dict(img_path=str(bad), ann_shape=(80, 96)))
+    assert len(warnings_logged) == 1
 
 
 # ------------------------------------------------------------------- affine
@@ -530,4 +611,23 @@ def test_registered():
         'LoadPoseImage',
         'PackBottomupInputs',
     ):
-        assert TRANSFORMS.get(name) is getattr(bottomup, name)
+        assert TRANSFORMS.get(name) is getattr(transforms, name)
+
+
+@pytest.mark.parametrize(
+    'given, category',
+    [
+        ({}, 1),
+        (dict(category_id=np.array([3, 3])), 3),
+        (dict(category_id=np.array([5, 2])), 2),
+        (dict(category_id=np.array([], int)), 1),
+        (dict(category_id=np.array([1, 2]), ann_category=7), 7),
+        (dict(ann_category=0), 0),
+    ],
+)
+@pytest.mark.parametrize('levels', [1, 2])
+def test_pack_one_category(given, category, levels):
+    image = np.zeros((8, 8, 3), np.uint8)
+    results = dict(img=image if levels == 1 else [image] * 2, **given)
+    sample = PackBottomupInputs()(results)['data_samples']
+    assert sample.category_id == category and type(sample.category_id) is int

@@ -101,6 +101,23 @@ def test_identity_init_and_bilinear_offsets_give_bilinear_hrnet():
             assert torch.allclose(out, expected, atol=1e-4 * float(expected.abs().max()))
 
 
+def test_chosen_branches_are_those_of_all():
+    everywhere, chosen = randomize(net()).eval(), net(dem_branches=(2, 0)).eval()
+    found = {(p.stage, p.branch) for p in kinds(chosen, DetailEnhancement)}
+    assert found == {(2, 0), (3, 0), (3, 2), (4, 0), (4, 2)}
+    missing, unexpected = chosen.load_state_dict(everywhere.state_dict(), strict=False)
+    assert not missing and {key.split('.details.')[1][0] for key in unexpected} == {'1', '3'}
+    # the others are identities
+    for network in (everywhere, chosen):
+        module = network.stage3[-1]
+        x = [torch.randn(2, 4 * 2**i, 16 // 2**i, 16 // 2**i) for i in range(3)]
+        with torch.no_grad():
+            fused = super(type(module), module).fuse(list(x))
+            outs = module.fuse(list(x))
+        same = [torch.equal(a, b) for a, b in zip(fused, outs, strict=True)]
+        assert same == [False, network is chosen, False]
+
+
 @pytest.mark.parametrize('high', ['next', 'highest'])
 @pytest.mark.parametrize('position', POSITIONS)
 def test_fusion_is_the_written_out_one(position, high):
@@ -145,6 +162,8 @@ def test_fusion_is_the_written_out_one(position, high):
         dict(fusion='stages'),
         dict(fusion='final', dem_position='before_fuse'),
         dict(out_branch=(2, 0)),
+        dict(dem_branches=(0, 2)),
+        dict(dem=dict(type='DetailEnhancement', identity=False)),
         dict(with_cp=True),
         dict(plugins=[dict(cfg=dict(type='SEAttention'), position='fuse')]),
     ],
@@ -214,6 +233,10 @@ def test_from_a_config():
         (dict(dem_high='lowest'), "dem_high must be 'next' or 'highest', got 'lowest'"),
         (dict(extra=hrnet_extra(6)), r'groups=4 does not divide in_channels=6.*\[1, 2, 3, 6\]'),
         (dict(dem=dict(type='DetailEnhancement', dropout=2)), 'dropout must be in'),
+        (dict(dem_branches=4), r'dem_branches must name branches, 0 to 3, got \(4,\)'),
+        (dict(dem_branches=()), 'dem_branches must name branches.*dem=None'),
+        (dict(dem_branches='all'), 'dem_branches must be an int or a list of ints'),
+        (dict(dem_branches=3, dem_position='stage_end'), 'no fusion has these branches there'),
     ],
 )
 def test_errors(kwargs, message):

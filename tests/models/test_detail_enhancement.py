@@ -85,6 +85,20 @@ def test_is_the_formula(merge, stride, training):
     np.testing.assert_allclose(y, (sea(alpha, weight) + 1)[:, :, None, None] * alpha, atol=1e-12)
 
 
+@every_form
+def test_without_identity_only_the_gated_input_passes(merge):
+    module = make(merge, dropout=0, identity=False).eval()
+    xs = inputs(module)
+    weight = {k: v.numpy() for k, v in module.state_dict().items()}
+    alpha = xs[0].numpy()
+    if merge is not None:
+        alpha = alpha + aligned(module, xs[1].numpy(), weight)
+    with torch.no_grad():
+        out = module(*xs).numpy()
+    np.testing.assert_allclose(out, sea(alpha, weight)[:, :, None, None] * alpha, rtol=1e-4)
+    assert module.state_dict().keys() == make(merge).state_dict().keys()
+
+
 def test_parameter_counts():
     def count(*args, **kwargs):
         return sum(p.numel() for p in DetailEnhancement(*args, **kwargs).parameters())
@@ -332,6 +346,10 @@ def test_init_cfg(merge):
         (dict(in_channels=8, merge='max'), "merge must be one of .*'global'.*, got 'max'"),
         (dict(in_channels=8, dropout=1), r'dropout must be in \[0, 1\), got 1'),
         (dict(in_channels=8, dropout=-0.1), r'dropout must be in \[0, 1\), got -0.1'),
+        (
+            dict(in_channels=8, identity=False, identity_init=True),
+            'identity_init starts with the identity, got identity=False',
+        ),
         (
             dict(
                 in_channels=8,

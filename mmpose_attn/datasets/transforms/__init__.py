@@ -2,9 +2,9 @@ from .bottomup import (
     BottomupCrowdMask,
     BottomupMultiScaleResize,
     BottomupUniformAffine,
-    LoadPoseImage,
     PackBottomupInputs,
 )
+from .loading import LoadPoseImage, exif_orientation
 
 __all__ = [
     'BottomupCrowdMask',
@@ -12,4 +12,5 @@ __all__ = [
     'BottomupUniformAffine',
     'LoadPoseImage',
     'PackBottomupInputs',
+    'exif_orientation',
 ]

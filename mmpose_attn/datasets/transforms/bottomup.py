@@ -1,18 +1,13 @@
 """Bottom-up transforms after the official HigherHRNet pipeline (arXiv 1908.10357)."""
 
-import logging
 import math
-import os
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from mmcv import imfrombytes
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
-from mmengine.fileio import get
-from mmengine.logging import print_log
-from mmpose.datasets.transforms import BottomupRandomAffine, LoadImage, PackPoseInputs
+from mmpose.datasets.transforms import BottomupRandomAffine, PackPoseInputs
 from mmpose.datasets.transforms.formatting import image_to_tensor
 from mmpose.registry import TRANSFORMS
 from mmpose.structures.bbox import get_warp_matrix
@@ -21,82 +16,6 @@ from pycocotools import mask as coco_mask
 Size = tuple[int, int]
 FAR = 1e5  # pixels
 STRIDE = 32  # of the networks' lowest resolution
-
-
-@TRANSFORMS.register_module()
-class LoadPoseImage(LoadImage):
-    """MMPose's ``LoadImage`` with errors that name the file and say what to do.
-
-    An image is refused if it cannot be decoded, if it is a JPEG without an
-    end (some OpenCV versions fill the missing part with grey and go on), or if
-    its size is not the one in the annotation file (``ann_shape``), which would
-    put all its keypoints at wrong places.
-
-    Args:
-        skip_corrupt: leave a refused image out with one warning, so that one
-            bad file does not end a training. A missing file is always an
-            error: it means a wrong path, not a bad file.
-        **kwargs: as for :class:`mmpose.datasets.transforms.LoadImage`.
-
-    Required keys: ``img_path`` or ``img``; optional ``ann_shape`` (h, w).
-
-    Raises:
-        FileNotFoundError: if the image is not there.
-        ValueError: if it is refused.
-    """
-
-    def __init__(self, skip_corrupt: bool = False, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.skip_corrupt = skip_corrupt
-        self._warned: set[str] = set()
-
-    def transform(self, results: dict) -> dict | None:
-        path = results.get('img_path')
-        if 'img' in results or path is None or '://' in str(path):
-            return self._finish(results)
-        if not os.path.isfile(path):
-            folder = os.path.dirname(path) or '.'
-            raise FileNotFoundError(
-                f'image not found: {path}. Check data_root and data_prefix in the config '
-                f'(the folder {folder} {"exists" if os.path.isdir(folder) else "does not exist"})'
-            )
-        try:
-            results['img'] = self._load(path, results.get('ann_shape'))
-        except Exception as error:
-            if not self.skip_corrupt:
-                raise ValueError(
-                    f'unusable image {path} ({error}): replace the file or take it out of the '
-                    'annotations'
-                ) from error
-            if path not in self._warned:
-                self._warned.add(path)
-                print_log(
-                    f'skipped unusable image {path} ({error})', 'current', level=logging.WARNING
-                )
-            return None
-        return self._finish(results)
-
-    def _finish(self, results: dict) -> dict:
-        results = super().transform(results)
-        if self.to_float32:  # the parent forgets it for images that are loaded already
-            results['img'] = results['img'].astype(np.float32)
-        return results
-
-    def _load(self, path: str, shape: Size | None) -> np.ndarray:
-        data = get(path, backend_args=self.backend_args)
-        if not data:
-            raise ValueError('the file is empty')
-        if data.startswith(b'\xff\xd8') and data.find(b'\xff\xd9', _scan(data)) < 0:
-            raise ValueError('the JPEG is truncated')
-        image = imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
-        if image is None:
-            raise ValueError('it cannot be decoded')
-        if shape is not None and tuple(shape) != image.shape[:2]:
-            raise ValueError(
-                f'it is {image.shape[1]}x{image.shape[0]} pixels, but {shape[1]}x{shape[0]} '
-                'according to its annotations'
-            )
-        return image
 
 
 @TRANSFORMS.register_module()
@@ -315,13 +234,17 @@ class PackBottomupInputs(PackPoseInputs):
     """MMPose's ``PackPoseInputs`` that also packs image pyramids.
 
     ``inputs`` is then a list of tensors (C, h, w), one a scale. The meta keys
-    have ``aug_scales`` and ``skeleton_links`` besides MMPose's.
+    have ``aug_scales`` and ``skeleton_links`` besides MMPose's. ``category_id``
+    is one for the whole image, as the metric wants it: what the network finds
+    is of no object of the annotations. It is the data set's ``ann_category``,
+    else the least ``category_id`` of the image's annotations, else 1.
     """
 
     META_KEYS = (
         'id',
         'img_id',
         'img_path',
+        'category_id',
         'crowd_index',
         'ori_shape',
         'img_shape',
@@ -342,20 +265,16 @@ class PackBottomupInputs(PackPoseInputs):
 
     def transform(self, results: dict) -> dict:
         image = results['img']
+        category = results.get('ann_category')
+        if category is None:
+            ids = np.ravel(results.get('category_id', 1))
+            category = int(ids.min()) if ids.size else 1
+        results = dict(results, category_id=category)
         if not isinstance(image, list):
             return super().transform(results)
         packed = super().transform(dict(results, img=image[0]))
         packed['inputs'] = [image_to_tensor(level) for level in image]
         return packed
-
-
-def _scan(jpeg: bytes) -> int:
-    """Where the compressed data of a JPEG begin, after segments that may hold a whole thumbnail."""
-    start = 2
-    while jpeg[start : start + 1] == b'\xff' and jpeg[start + 1 : start + 2] != b'\xda':
-        filled = jpeg[start + 1 : start + 2] == b'\xff'
-        start += 1 if filled else 2 + int.from_bytes(jpeg[start + 2 : start + 4], 'big')
-    return start
 
 
 def _ceil_to(length: float, factor: int) -> int:

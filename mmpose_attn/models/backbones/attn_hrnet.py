@@ -8,7 +8,7 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmpose_attn.engine.checkpoint import register_shape_check
+from mmpose_attn.engine.weights import register_shape_check
 
 from .plugin_sites import PluginHost, PluginSite, numbers
 

@@ -7,7 +7,7 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 
 from .attn_hrnet import AttnHRModule, AttnHRNet
-from .plugin_sites import PlacedPlugin
+from .plugin_sites import PlacedPlugin, numbers
 
 DYSAMPLE = MappingProxyType(dict(type='DySample', style='lp', groups=4))
 DETAIL = MappingProxyType(dict(type='DetailEnhancement'))
@@ -42,15 +42,18 @@ class DEHRModule(AttnHRModule):
                 )
         return rows
 
-    def add_details(self, cfg: Mapping, first: bool, highest: bool) -> None:
+    def add_details(
+        self, cfg: Mapping, first: bool, highest: bool, chosen: Sequence[int] | None
+    ) -> None:
         """Put a module on every tensor that enters (``first``) or leaves the fusion.
 
         Its second input is the next higher resolution there, or the
-        ``highest``; a tensor above which there is none has one input.
+        ``highest``; a tensor above which there is none has one input. Branches
+        that are not ``chosen`` have none; ``None`` chooses all.
         """
         self.details_first = first
         branches = range(self.num_branches) if first else self.outputs
-        for i in branches:
+        for i in branches if chosen is None else [i for i in branches if i in chosen]:
             high = 0 if highest else i - 1
             args = dict(in_channels=self.in_channels[i])
             if i > 0 and high in branches:
@@ -60,15 +63,12 @@ class DEHRModule(AttnHRModule):
             self.details[str(i)] = detail
 
     def _enhance(self, x: list[Tensor], branches: Sequence[int]) -> list[Tensor]:
-        if not self.details:
-            return x
         at = dict(zip(branches, x, strict=True))
-        return [
-            detail(at[int(i)])
-            if detail.high_branch is None
-            else detail(at[int(i)], at[detail.high_branch])
-            for i, detail in self.details.items()
-        ]
+        outs = dict(at)
+        for i, detail in self.details.items():
+            high = () if detail.high_branch is None else (at[detail.high_branch],)
+            outs[int(i)] = detail(at[int(i)], *high)
+        return [*outs.values()]
 
     def fuse(self, x: list[Tensor]) -> list[Tensor]:
         if self.details_first:
@@ -88,6 +88,8 @@ class DEHRNet(AttnHRNet):
     an argument:
 
     * where: after every fusion, beside DySample (``dem_position``);
+    * on which branches: on all (``dem_branches``), one reading of the
+      figure's "selective identity mappings" being that others stay as they are;
     * the second input: the next higher resolution (``dem_high``);
     * how two inputs become one, reduction and dropout (``dem``);
     * DySample's variant, the linear one with static scope and 4 groups, after
@@ -108,6 +110,8 @@ class DEHRNet(AttnHRNet):
             ``'stage_end'``: on each output of a stage's last fusion.
         dem_high: ``'next'`` or ``'highest'``, the resolution that is the
             second input.
+        dem_branches: the branches that have one, 0 being the highest
+            resolution; the others stay as they are. ``None``: all.
         **kwargs: :class:`AttnHRNet`'s arguments.
 
     Raises:
@@ -122,17 +126,34 @@ class DEHRNet(AttnHRNet):
         dem: Mapping | None = DETAIL,
         dem_position: str = 'after_fuse',
         dem_high: str = 'next',
+        dem_branches: int | Sequence[int] | None = None,
         **kwargs,
     ) -> None:
         if dem_position not in POSITIONS:
             raise ValueError(f'dem_position must be one of {POSITIONS}, got {dem_position!r}')
         if dem_high not in ('next', 'highest'):
             raise ValueError(f"dem_high must be 'next' or 'highest', got {dem_high!r}")
+        if dem_branches is not None:
+            there, dem_branches = (
+                extra['stage4']['num_branches'],
+                numbers('dem_branches', dem_branches),
+            )
+            if not dem_branches or not {*dem_branches} <= {*range(there)}:
+                raise ValueError(
+                    f'dem_branches must name branches, 0 to {there - 1}, got {dem_branches!r}; '
+                    'dem=None is a network without detail enhancement'
+                )
         # AttnHRNet's constructor builds the stages
         self.upsample = None if upsample is None else dict(upsample)
         self.dem = None if dem is None else dict(dem)
         self.dem_position, self.dem_high = dem_position, dem_high
+        self.dem_branches = dem_branches
         super().__init__(extra, **kwargs)
+        if dem is not None and not any(p.position == 'detail' for p in self.named_plugins()):
+            raise ValueError(
+                f'dem_branches={dem_branches} with dem_position={dem_position!r}: no fusion has '
+                'these branches there, so that there would be no detail enhancement'
+            )
 
     def _make_module(self, **kwargs) -> DEHRModule:
         return DEHRModule(upsample=self.upsample, **kwargs)
@@ -143,7 +164,8 @@ class DEHRNet(AttnHRNet):
         for module in modules if self.dem is not None else ():
             if module.outputs:
                 first = self.dem_position == 'before_fuse'
-                module.add_details(self.dem, first, self.dem_high == 'highest')
+                highest = self.dem_high == 'highest'
+                module.add_details(self.dem, first, highest, self.dem_branches)
         return stage, channels
 
     def named_plugins(self) -> Iterator[PlacedPlugin]:

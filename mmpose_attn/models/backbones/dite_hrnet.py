@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mmpose_attn.engine.checkpoint import register_shape_check
+from mmpose_attn.engine.weights import register_shape_check
 
 from ..layers import rows
 from ..layers.context_modeling import DenseContextModeling, GlobalContextModeling

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from . import rows
 from .dynamic_conv import BN
+from .norms import build_norm_of_means
 
 POOLINGS = ('released', 'spatial')
 
@@ -109,7 +110,7 @@ def channel_attention(channels: int, hidden: int, norm_cfg: Mapping) -> nn.Seque
         )
     return nn.Sequential(
         nn.Conv2d(channels, hidden, 1, bias=False),
-        build_norm_layer(dict(norm_cfg), hidden)[1],
+        build_norm_of_means(norm_cfg, hidden),
         nn.ReLU(),
         nn.Conv2d(hidden, channels, 1),
         nn.Sigmoid(),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
-from mmcv.cnn import ConvModule, build_norm_layer
+from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from mmpose.models.backbones.utils import channel_shuffle
 from mmpose.registry import MODELS
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import rows
+from .norms import build_norm_of_means
 
 BN = MappingProxyType(dict(type='BN'))
 
@@ -33,7 +34,7 @@ class KernelAttention(BaseModule):
         super().__init__()
         hidden = num_kernels if in_channels == 3 else max(1, in_channels // 4)
         self.conv1 = nn.Conv2d(in_channels, hidden, 1, bias=False)
-        self.bn = build_norm_layer(dict(norm_cfg), hidden)[1]
+        self.bn = build_norm_of_means(norm_cfg, hidden)
         self.conv2 = nn.Conv2d(hidden, num_kernels, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -23,11 +23,12 @@ class DetailEnhancement(BaseModule):
         \mathrm{SEA}(x) = \sigma(W_2 \, \mathrm{ReLU}(W_1 \, \mathrm{GAP}(x)))
 
     The paper states: the two forms, (a) for the branch of the highest
-    resolution and (b) for every other one; SEA; and the dropout after it in
-    (b). Its full text was not at hand and no code is known, so these were
-    chosen here: how two branches make :math:`\alpha`, ``ratio``, the
-    probability of ``dropout``, which acts on single elements, and the biases
-    of SEA's layers.
+    resolution and (b) for every other one; SEA; in a figure's caption, global
+    average pooling before it and dropout after it in (b), and "selective
+    identity mappings". Its full text was not at hand and no code is known, so
+    these were chosen here: how two branches make :math:`\alpha`, ``ratio``,
+    the probability of ``dropout``, which acts on single elements, the biases
+    of SEA's layers, and that there is an ``identity`` everywhere.
 
     Args:
         in_channels: number of channels of x, C.
@@ -35,8 +36,9 @@ class DetailEnhancement(BaseModule):
         ratio: the hidden width of SEA is ``max(1, C // ratio)``.
         merge: Align, of form (b). ``'conv1x1'``: average pooling over
             ``stride`` x ``stride`` cells, 1x1 convolution, norm;
-            ``'conv3x3'``: strided 3x3 convolution, norm; ``'global'``: global
-            average pooling and a linear layer, the same vector everywhere.
+            ``'conv3x3'``: strided 3x3 convolution, norm; ``'global'``, the
+            caption to the letter: global average pooling and a linear layer,
+            the same vector everywhere.
         dropout: probability of the dropout of form (b); (a) has none.
         identity_init: start as an exact identity in x, apart from dropout in
             training: SEA's last layer is zero and its factor is
@@ -49,6 +51,9 @@ class DetailEnhancement(BaseModule):
             ``merge='global'``; 2 for the next higher branch.
         init_cfg: MMEngine's initialisation config; ``None`` keeps torch's
             default initialisation.
+        identity: whether the input passes beside its gated copy, the 1 of
+            :math:`\mathrm{SEA} + 1`; False is one reading of "selective". The
+            parameters are the same.
 
     Shape:
         (a) (N, C, H, W) -> (N, C, H, W);
@@ -71,6 +76,7 @@ class DetailEnhancement(BaseModule):
         norm_cfg: dict | None = None,
         stride: int = 2,
         init_cfg: dict | list[dict] | None = None,
+        identity: bool = True,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         numbers = dict(in_channels=in_channels, ratio=ratio, stride=stride)
@@ -83,7 +89,12 @@ class DetailEnhancement(BaseModule):
             raise ValueError(f'DetailEnhancement: merge must be one of {MERGES}, got {merge!r}')
         if not 0 <= dropout < 1:
             raise ValueError(f'DetailEnhancement: dropout must be in [0, 1), got {dropout}')
+        if identity_init and not identity:
+            raise ValueError(
+                'DetailEnhancement: identity_init starts with the identity, got identity=False'
+            )
         self.merge, self.stride, self.identity_init = merge, stride, identity_init
+        self.identity = identity
         hidden = max(1, in_channels // ratio)
         self.fc1 = nn.Linear(in_channels, hidden)
         self.relu = nn.ReLU(inplace=True)
@@ -136,7 +147,9 @@ class DetailEnhancement(BaseModule):
 
     def _gates(self, x: Tensor) -> Tensor:
         gate = self.fc2(self.relu(self.fc1(x.mean((2, 3))))).sigmoid().to(x.dtype)
-        return 2 * gate if self.identity_init else gate + 1
+        if self.identity_init:
+            return 2 * gate
+        return gate + 1 if self.identity else gate
 
     def _aligned(self, x: Tensor, high: Tensor) -> Tensor:
         if self.merge == 'global':

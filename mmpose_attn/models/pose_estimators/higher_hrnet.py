@@ -1,7 +1,5 @@
 """The bottom-up estimator that HigherHRNet needs, and its preprocessor."""
 
-from collections.abc import Sequence
-
 import torch
 from mmpose.models.data_preprocessors import PoseDataPreprocessor
 from mmpose.models.pose_estimators import BottomupPoseEstimator
@@ -9,7 +7,7 @@ from mmpose.registry import MODELS
 from mmpose.utils.typing import ConfigType, ForwardResults, OptSampleList, SampleList
 from torch import Tensor
 
-from mmpose_attn.engine.checkpoint import register_shape_check
+from .partial_load import PartialLoad
 
 Pyramid = list[Tensor]
 
@@ -55,7 +53,7 @@ class BottomupDataPreprocessor(PoseDataPreprocessor):
 
 
 @MODELS.register_module()
-class HigherHRNetEstimator(BottomupPoseEstimator):
+class HigherHRNetEstimator(PartialLoad, BottomupPoseEstimator):
     """MMPose's bottom-up estimator, as :class:`HigherHRNetHead` wants it.
 
     * The flip test is one forward pass over images and mirror images.
@@ -65,17 +63,9 @@ class HigherHRNetEstimator(BottomupPoseEstimator):
     * A checkpoint whose tensors have other shapes is an error, not a warning.
 
     Args:
-        partial_load: prefixes of parameters that may have another shape in a
-            checkpoint and then keep their initialisation, such as
-            ``('head.final_layers',)`` to start from another set of keypoints.
+        partial_load: see :class:`PartialLoad`.
         *args, **kwargs: as for :class:`mmpose.models.BottomupPoseEstimator`.
     """
-
-    def __init__(self, *args, partial_load: Sequence[str] = (), **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        if isinstance(partial_load, str):
-            raise TypeError(f'partial_load is a sequence of prefixes, got {partial_load!r}')
-        register_shape_check(self, allow=tuple(f'{prefix}*' for prefix in partial_load))
 
     def forward(
         self,

@@ -1,0 +1,170 @@
+"""Metrics: for this model, these keypoints and these images, and which way is better."""
+
+import os
+from collections.abc import Iterator
+from pathlib import PurePath
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.fileio import load
+from mmpose.evaluation.metrics import (
+    AUC,
+    EPE,
+    MPJPE,
+    NME,
+    CocoMetric,
+    JhmdbPCKAccuracy,
+    MpiiPCKAccuracy,
+    PCKAccuracy,
+)
+from mmpose.models.pose_estimators import BottomupPoseEstimator
+
+from .disagreement import Disagreement
+from .parts import Data, Parts
+
+_TOPDOWN = (PCKAccuracy, AUC, EPE, NME)
+# what MMPose's metrics call their figures, and whether more is better
+_RULES = (
+    (CocoMetric, ('AP', 'AR'), 'greater'),
+    (PCKAccuracy, ('PCK', 'tPCK', 'PCKh'), 'greater'),
+    (AUC, ('AUC',), 'greater'),
+    (EPE, ('EPE',), 'less'),
+    (NME, ('NME',), 'less'),
+    (MPJPE, ('MPJPE', 'P-MPJPE', 'N-MPJPE'), 'less'),
+)
+_FIXED = ((MpiiPCKAccuracy, 16), (JhmdbPCKAccuracy, 15))
+
+
+def check_metrics(parts: Parts) -> Iterator[Disagreement]:
+    """Every metric against the model and the data of its phase."""
+    bottomup = isinstance(parts.model, BottomupPoseEstimator)
+    for phase, metrics in parts.metrics.items():
+        data = [data for data in parts.data if data.phase == phase]
+        for key, metric in metrics:
+            if bottomup and isinstance(metric, _TOPDOWN):
+                yield Disagreement(
+                    key,
+                    f'{type(metric).__name__} compares one person with one person, as top-down '
+                    'models have them; a bottom-up model finds any number',
+                    "Write type='CocoMetric', ann_file=...",
+                )
+                continue
+            if len(data) != 1 or data[0].seen is None:  # wrappers: whose figures is not known
+                continue
+            joints = data[0].seen['num_keypoints']
+            for kind, count in _FIXED:
+                if isinstance(metric, kind) and joints != count:
+                    yield Disagreement(
+                        key,
+                        f'{kind.__name__} is for {count} keypoints, but {data[0].key} has {joints}',
+                        "Write type='PCKAccuracy' or 'CocoMetric'",
+                    )
+            if isinstance(metric, CocoMetric):
+                yield from _check_coco(key, metric, data[0])
+
+
+def _check_coco(key: str, metric: CocoMetric, data: Data) -> Iterator[Disagreement]:
+    if getattr(metric, 'gt_converter', None) is None and not metric.format_only:
+        sigmas, joints = np.atleast_1d(data.seen['sigmas']), data.seen['num_keypoints']
+        where = f'{data.seen_key}, sigmas'
+        if len(sigmas) != joints:
+            yield Disagreement(
+                where,
+                f'there are {len(sigmas)} for {joints} keypoints, CocoMetric needs one for each',
+                f'Write sigmas=[0.05] * {joints}, or better ones',
+            )
+        elif not (np.isfinite(sigmas) & (sigmas > 0)).all():
+            bad = sigmas[~(np.isfinite(sigmas) & (sigmas > 0))][0]
+            yield Disagreement(where, f'one is {bad:g}', 'Write numbers above 0')
+    mine, other = getattr(data.dataset, 'ann_file', ''), metric.ann_file
+    if mine and other and os.path.realpath(mine) != os.path.realpath(other):
+        yield from _check_files(key, data.key, mine, other)
+
+
+def _check_files(key: str, data_key: str, mine: str, other: str) -> Iterator[Disagreement]:
+    """Whether the files of a data set and of a metric are of the same images."""
+    try:
+        files = [load(mine), load(other)]
+        images, known = ({image['id']: image for image in file['images']} for file in files)
+    except (OSError, ValueError, KeyError, TypeError):  # those who need them say so
+        return
+    apart = images.keys() ^ known.keys()
+    both = images.keys() & known.keys()
+    renamed = [i for i in both if _stem(images[i]) != _stem(known[i])]
+    problem = ''
+    if apart:
+        one = sorted(apart, key=str)[0]
+        has, lacks = (mine, other) if one in images else (other, mine)
+        problem = f'{len(apart):,} images are in one only: {one} is in {has}, not in {lacks}'
+    elif renamed:
+        i = sorted(renamed, key=str)[0]
+        names = [file[i].get('file_name') for file in (images, known)]
+        problem = f'image {i} is {names[0]} in {mine}, but {names[1]} in {other}'
+    else:
+        labels = [
+            {(ann['image_id'], *ann['keypoints']) for ann in anns if any(ann.get('keypoints', ()))}
+            for anns in (file.get('annotations', []) for file in files)
+        ]
+        if all(labels) and not labels[0] & labels[1]:
+            problem = f'no keypoints of {mine} are among those of {other}'
+    if problem:
+        yield Disagreement(
+            f'{key}.ann_file',
+            f'it is not the annotation file of {data_key}: {problem}',
+            f'Write ann_file={mine!r}',
+        )
+
+
+def _stem(image: dict) -> str:
+    return PurePath(str(image.get('file_name', ''))).stem
+
+
+def check_best(parts: Parts) -> Iterator[Disagreement]:
+    """Which checkpoint is kept as the best, by a figure that exists, in the right direction."""
+    hook, metrics = parts.checkpoint_hook, parts.metrics.get('val')
+    if hook is None or not hook.save_best or not metrics:
+        return
+    for name, rule in zip(hook.key_indicators, hook.rules, strict=True):
+        if name == 'auto':
+            known = _rule(metrics[0][1])
+            if known is None and rule is None:
+                yield Disagreement(
+                    'default_hooks.checkpoint.rule',
+                    f'whether more of {type(metrics[0][1]).__name__} is better is not known',
+                    "Write save_best='NAME OF ITS FIGURE' and rule='greater' or 'less'",
+                )
+                continue
+        else:
+            rules = [_rule(metric) for _, metric in metrics]
+            mine = [r for r, (_, m) in zip(rules, metrics, strict=True) if r and _has(m, r, name)]
+            known = mine[0] if mine else None
+            if not mine and all(rules):
+                figures = [_figure(m, r[0][0]) for r, (_, m) in zip(rules, metrics, strict=True)]
+                yield Disagreement(
+                    'default_hooks.checkpoint.save_best',
+                    f'{name!r} is no figure of val_evaluator',
+                    f"Write save_best='{figures[0]}' or 'auto'",
+                )
+        if known and rule and rule != known[1]:
+            yield Disagreement(
+                'default_hooks.checkpoint.rule',
+                f'{rule!r} would keep the worst checkpoint: of {known[0][0]} '
+                f'{"more" if known[1] == "greater" else "less"} is better',
+                f"Write rule='{known[1]}', or leave it out",
+            )
+
+
+def _rule(metric: BaseMetric) -> tuple[tuple[str, ...], str] | None:
+    """Figures of a metric of MMPose's, and which way they are better."""
+    for inner in getattr(metric, 'metrics', None) or {}:  # one for every part of the body
+        metric = metric.metrics[inner]
+    return next((known[1:] for known in _RULES if isinstance(metric, known[0])), None)
+
+
+def _figure(metric: BaseMetric, name: str) -> str:
+    return f'{metric.prefix}/{name}' if metric.prefix else name
+
+
+def _has(metric: BaseMetric, rule: tuple, name: str) -> bool:
+    start = _figure(metric, '')
+    return name.startswith(start) and any(figure in name[len(start) :] for figure in rule[0])

@@ -1,0 +1,68 @@
+"""Annotation and detection files that want more than to be read."""
+
+import json
+import pickle
+
+import pytest
+
+from mmpose_attn.datasets import CheckedCocoDataset
+from tests.data_helpers import VAL, make_detections, make_small_dataset
+
+pytestmark = pytest.mark.usefixtures('mmpose_scope')
+
+
+@pytest.fixture(scope='module')
+def synthetic(tmp_path_factory):
+    return make_small_dataset(tmp_path_factory.mktemp('data') / 'coco', 1, 2)
+
+
+def build(root, ann_file, **kwargs):
+    return CheckedCocoDataset(
+        data_root=str(root),
+        ann_file=str(ann_file),
+        data_prefix=dict(img='val2017'),
+        test_mode=True,
+        serialize_data=False,
+        **kwargs,
+    )
+
+
+@pytest.mark.parametrize('indices', [None, 1])
+@pytest.mark.parametrize(
+    'name', ['../val2017/{}', '../../secret.jpg', '{folder}/{}', '..%2f{}', '..\\{}', 'a\0{}']
+)
+def test_names_that_leave_the_folder_of_images(synthetic, tmp_path, name, indices):
+    contents = json.loads((synthetic / VAL).read_text())
+    image = contents['images'][0]
+    folder = synthetic / 'val2017'
+    image['file_name'] = name.replace('{folder}', str(folder)).replace('{}', image['file_name'])
+    path = tmp_path / 'ann.json'
+    path.write_text(json.dumps(contents))
+    with pytest.raises(ValueError, match=r'ann\.json: image \d+: .* leads out of the folder'):
+        build(synthetic, path, indices=indices)
+
+
+class Call:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), 'w')
+
+
+@pytest.mark.parametrize('suffix', ['.pkl', '.pickle', '.yaml', '.yml', '.json'])
+def test_detections_of_other_formats_are_not_run(synthetic, tmp_path, suffix):
+    # MMEngine reads a file as what its name says: pickles, and YAML with Python objects
+    path, created = tmp_path / f'boxes{suffix}', tmp_path / 'created'
+    if 'y' in suffix:
+        path.write_text(f"- !!python/object/apply:builtins.open ['{created}', 'w']")
+    else:
+        path.write_bytes(pickle.dumps([Call(created)]))
+    with pytest.raises(ValueError, match=rf'boxes\{suffix} is not valid JSON'):
+        build(synthetic, synthetic / VAL, bbox_file=str(path), data_mode='topdown')
+    assert not created.exists()
+
+
+def test_good_detections(synthetic, tmp_path):
+    path = make_detections(synthetic / VAL, tmp_path / 'found' / 'boxes.json')
+    assert len(build(synthetic, synthetic / VAL, bbox_file=str(path), data_mode='topdown'))
