@@ -114,7 +114,7 @@ train_cfg = dict(max_epochs=8, val_interval=8)
 """,
     flies_topdown=TINY_TOPDOWN
     + """
-train_dataloader = dict(batch_size=8)
+train_dataloader = dict(workers, batch_size=8)
 train_cfg = dict(max_epochs=12, val_interval=12)
 optim_wrapper = dict(optimizer=dict(lr=3e-3))
 param_scheduler = [dict(type='LinearLR', begin=0, end=20, start_factor=0.05, by_epoch=False)]

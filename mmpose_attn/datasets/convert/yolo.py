@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from mmpose_attn.files import read_yaml
+from mmpose_attn.yaml_files import read_yaml
 
 from .pictures import list_pictures, picture_size
 from .records import Annotated, Item, Keypoints, Picture, make_item, make_keypoints
