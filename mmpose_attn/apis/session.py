@@ -210,7 +210,7 @@ class InferenceSession:
                 )
 
     def run(self, progress: bool = True) -> Summary:
-        """Work through the inputs. An interruption (Ctrl-C) leaves complete files.
+        """Work through the inputs. An interruption (Ctrl-C, SIGTERM) leaves complete files.
 
         Args:
             progress: show a bar on stderr.

@@ -20,6 +20,16 @@ from tests.inference_helpers import write_video
 TRACED = {module.__file__ for module in (drawings, journal, outputs, session)}
 
 
+@pytest.fixture(autouse=True)
+def handlers():
+    """Those of a new process: tests before may have left others."""
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in defaults.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def start(networks, tmp_path, monkeypatch):
     """``start(out)`` -> a session with a picture and a video of five frames; the network is real
