@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from PIL import Image
 from torch import nn
 
@@ -25,6 +26,7 @@ from mmpose_attn.apis.sources import find_sources, read_frames
 from mmpose_attn.complexity import published
 from mmpose_attn.datasets import CheckedCocoDataset
 from mmpose_attn.engine import CheckpointError
+from mmpose_attn.evaluation.coco_metric import CheckedCocoMetric
 from mmpose_attn.visualization.curves import read_curve
 
 from .engine import Door
@@ -48,8 +50,8 @@ def make_doors(folder: Path) -> dict[str, Door]:
     for image in _coco()['images']:
         cv2.imwrite(str(pictures / image['file_name']), _noise(image['height'], image['width']))
     makers = (
-        _pictures, _videos, _page, _annotations, _boxes, _ids, _checkpoints, _onnx, _journals,
-        _metafiles, _logs,
+        _pictures, _videos, _page, _annotations, _detections, _evaluator, _boxes, _ids,
+        _checkpoints, _onnx, _journals, _metafiles, _logs,
     )  # fmt: skip
     doors = (make(folder) for make in makers)
     return {door.name: door for door in doors}
@@ -153,31 +155,56 @@ def _annotations(folder: Path) -> Door:
     def enter(path: Path) -> None:
         # the file decides, so that it repeats
         mode, test = ('bottomup', 'topdown')[path.stat().st_size % 2], path.stat().st_size % 3 == 0
-        with redirect_stdout(StringIO()), DefaultScope.overwrite_default_scope('mmpose'):
-            dataset = CheckedCocoDataset(
-                ann_file=str(path),
-                data_mode=mode,
-                test_mode=test,
-                data_prefix=dict(img=str(folder / 'pictures')),
-                pipeline=[dict(type='LoadPoseImage')],
-                serialize_data=False,  # for which MMEngine collects garbage, which takes longer
-            )
-            for i in range(min(len(dataset), 3)):
-                dataset[i]
+        _use_dataset(folder, path, data_mode=mode, test_mode=test)
 
     return Door('annotations', _json(_coco()), enter, _BAD_FILE, mutate_json)
 
 
-def _boxes(folder: Path) -> Door:
-    boxes = [
+def _use_dataset(folder: Path, path: Path, **kwargs) -> None:
+    with redirect_stdout(StringIO()), DefaultScope.overwrite_default_scope('mmpose'):
+        dataset = CheckedCocoDataset(
+            ann_file=str(path),
+            data_prefix=dict(img=str(folder / 'pictures')),
+            pipeline=[dict(type='LoadPoseImage')],
+            serialize_data=False,  # for which MMEngine collects garbage, which takes longer
+            **kwargs,
+        )
+        for i in range(min(len(dataset), 3)):
+            dataset[i]
+
+
+def _detections(folder: Path) -> Door:
+    good = folder / 'annotations.json'
+    good.write_bytes(_json(_coco())[0][1])
+
+    def enter(path: Path) -> None:
+        _use_dataset(folder, good, data_mode='topdown', test_mode=True, bbox_file=str(path))
+
+    return Door('detections', _json(_found()), enter, _BAD_FILE, mutate_json)
+
+
+def _evaluator(folder: Path) -> Door:
+    meta = parse_pose_metainfo(dict(from_file='configs/_base_/datasets/coco.py'))
+
+    def enter(path: Path) -> None:
+        with redirect_stdout(StringIO()):
+            CheckedCocoMetric(str(path)).dataset_meta = meta
+
+    return Door('evaluator', _json(_coco()), enter, _BAD_FILE, mutate_json)
+
+
+def _found() -> list[dict]:
+    return [
         dict(image_id=1 + i % 2, category_id=1, bbox=[i, 2.5, 30, 40], score=0.9) for i in range(6)
     ]
 
+
+def _boxes(folder: Path) -> Door:
     def enter(path: Path) -> None:
         frame = Frame('a', 'a', 0, 1, (96, 80), np.zeros((80, 96, 3), np.uint8))
         GivenBoxes(path, nms_thr=0.5)([frame])
 
-    return Door('boxes', _json(boxes), enter, _BAD_FILE, mutate_json)
+    return Door('boxes', _json(_found()), enter, _BAD_FILE, mutate_json)
 
 
 def _ids(folder: Path) -> Door:

@@ -173,8 +173,11 @@ def _work(door: Door, orders: int, answers: int) -> None:
                 Path('/proc/self/clear_refs').write_text('5')  # forgets the peak
                 before = _memory('VmRSS')
                 kind, detail = _enter(door, Path(os.fsdecode(line[:-1])))
+                peak = max(0, _memory('VmHWM') - before)
+                # before a process becomes another program it has what this one has
                 children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-                peak = max(0, _memory('VmHWM') - before, children)
+                if children > 1.1 * _memory('VmRSS'):
+                    peak = max(peak, children)
                 os.write(answers, json.dumps((kind, detail, peak)).encode() + b'\n')
                 gc.collect()
     finally:

@@ -87,6 +87,9 @@ def test_limits_are_said_on_the_page(tab, service, tmp_path):
         tab.get_by_text('A file has at most 0.001 GB').first.wait_for()
         tab.goto(address)
         drop(tab, small)
+        tab.locator('#message .failed').wait_for()
+        tab.goto(address)
+        drop(tab, small)
         tab.get_by_text('You have sent 1 files').first.wait_for()
 
 

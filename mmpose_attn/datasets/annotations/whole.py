@@ -44,7 +44,8 @@ class Corners:
     def add(self, box: list[float], size: Size) -> None:
         x, y, w, h = box
         self.count += 1
-        self.corners = self.corners and w >= x and h >= y
+        inside = w <= size[0] + 1 and h <= size[1] + 1  # as a second corner
+        self.corners = self.corners and w >= x and h >= y and inside
         self.shares = self.shares and min(box) >= 0 and max(box) <= 1 and max(size) > 2
         self.beyond += x + w > size[0] + 1 or y + h > size[1] + 1
 
