@@ -38,7 +38,7 @@ def make_pictures(checkpoint: str | Path, folder: str | Path) -> list[Path]:
     with TemporaryDirectory() as work:
         images = make_dataset(Path(work, 'data'), 0, count, SEED, SCENES) / 'val2017'
         session = InferenceSession(
-            [images], Path(work, 'out'), CONFIG, checkpoint, cfg_options=ONE_PERSON
+            [images], Path(work, 'out'), CONFIG, checkpoint, cfg_options=ONE_PERSON, person_score=0
         )
         session.run(progress=False)
         drawn = [cv2.imread(str(path)) for path in sorted(Path(work, 'out/drawn').iterdir())]

@@ -12,6 +12,15 @@ from mmpose_attn.engine import CheckpointError
 from mmpose_attn.files import printable
 
 
+def box(text: str) -> list[float]:
+    try:
+        x, y, width, height = map(float, text.split(','))
+    except ValueError:
+        message = f'bbox is x,y,w,h in pixels, got {text!r}'
+        raise argparse.ArgumentTypeError(message) from None
+    return [x, y, width, height]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
@@ -21,6 +30,7 @@ def main() -> None:
     add('--out', required=True, metavar='DIR', help='folder for both files')
     add(
         '--bbox',
+        type=box,
         metavar='X,Y,W,H',
         help="the person's box in pixels, for a top-down network (default: the whole picture)",
     )

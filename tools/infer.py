@@ -1,6 +1,6 @@
 """Finds people and their keypoints in pictures, videos and streams: draws them, and writes COCO
 JSON and CSV. Exit status: 0, 1 if a picture or frame had to be skipped, 2 for a bad input or
-argument, 130 after Ctrl-C."""
+argument, 130 after Ctrl-C, 143 after SIGTERM (kill)."""
 
 import argparse
 import os
@@ -73,6 +73,13 @@ def parse_args() -> argparse.Namespace:
     speed('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='of the config')
     show = parser.add_argument_group('pictures').add_argument
     show('--draw', action=argparse.BooleanOptionalAction, default=True, help='write DIR/drawn')
+    show(
+        '--person-score',
+        type=float,
+        metavar='SCORE',
+        help='least score of who is drawn, counted and tracked (default: 0.2 of a bottom-up '
+        'network, 0 of a top-down one); the tables have everybody',
+    )
     show('--keypoint-score', type=float, default=0.3, help='least score drawn (default: 0.3)')
     show('--show', action='store_true', help='show them in a window; q ends')
     add('--resume', action='store_true', help='go on where an earlier run into DIR ended')
@@ -80,16 +87,13 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
-    quiet_libraries()
+def infer() -> int:
     prog = Path(sys.argv[0]).name
     try:
         session = InferenceSession(**vars(parse_args()))
     except (ValueError, OSError, CheckpointError) as error:
         print(f'{prog}: error: {one_line(error)}', file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
     try:
         summary = session.run()
     except OSError as error:
@@ -97,6 +101,14 @@ def main() -> int:
         return 2
     print(summary)
     return summary.exit_status
+
+
+def main() -> int:
+    quiet_libraries()
+    try:
+        return infer()
+    except KeyboardInterrupt:  # before the first result, or after all was written
+        return 130
 
 
 if __name__ == '__main__':

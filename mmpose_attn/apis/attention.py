@@ -1,6 +1,7 @@
 """Attention maps of a network on a picture, as files."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ def save_attention_maps(
     out: str | os.PathLike,
     checkpoint: str | os.PathLike | None = None,
     *,
-    bbox: str | None = None,
+    bbox: Sequence[float] | np.ndarray | None = None,
     sites: str = '*',
     limit: int = 12,
     device: str = 'auto',
@@ -33,7 +34,7 @@ def save_attention_maps(
         config: of a top-down or bottom-up pose network, as for :class:`PosePredictor`.
         out: folder for ``IMAGE.attention.png`` and ``IMAGE.attention.html``.
         checkpoint: weights; None leaves them random, which the files then say.
-        bbox: ``'x,y,w,h'`` of one person in pixels, for a top-down network; None is the whole
+        bbox: (x, y, w, h) of one person in pixels, for a top-down network; None is the whole
             picture.
         sites: pattern of the modules' paths.
         limit: sites in the PNG, evenly spread; the page has all, up to 400.
@@ -79,16 +80,19 @@ def _read(image: Path) -> Frame:
     return frame
 
 
-def _box(text: str, size: tuple[int, int]) -> np.ndarray:
-    """``'x,y,w,h'`` -> (1, 4) x1, y1, x2, y2."""
+def _box(bbox: Sequence[float] | np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(x, y, w, h) -> (1, 4) x1, y1, x2, y2."""
     try:
-        x, y, width, height = map(float, text.split(','))
-    except ValueError:
-        raise ValueError(f'bbox is x,y,w,h in pixels, got {text!r}') from None
+        if isinstance(bbox, (str, bytes)):  # four digits would be numbers as well
+            raise TypeError
+        x, y, width, height = map(float, bbox)
+    except (TypeError, ValueError):
+        raise ValueError(f'bbox is four numbers x, y, w, h in pixels, got {bbox!r}') from None
     box = np.array([[x, y, x + width, y + height]])
     inside = np.minimum(box[0, 2:], size) - np.maximum(box[0, :2], 0)
     if not (np.isfinite(box).all() and width > 0 and height > 0 and (inside > 0).all()):
         raise ValueError(
-            f'bbox x,y,w,h={text} has no area inside the picture, which is {size[0]}x{size[1]}'
+            f'bbox {x:g},{y:g},{width:g},{height:g} (x,y,w,h) has no area inside the picture, '
+            f'which is {size[0]}x{size[1]}'
         )
     return box

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import TextIO
 
@@ -18,13 +19,14 @@ from mmpose.apis import init_model
 from mmpose.evaluation.functional import oks_nms, soft_oks_nms
 from mmpose.models.pose_estimators import BottomupPoseEstimator, TopdownPoseEstimator
 from mmpose.structures import PoseDataSample
+from torch import nn
 
 from mmpose_attn.engine import DisagreementError, find_disagreements
 from mmpose_attn.engine.agreement import parts_of_model
 
 from .building import batches, check_device, load_weights, naming, read_config
 from .detection import GivenBoxes, whole_image
-from .results import Frame, People, PoseResult
+from .results import Category, Frame, People, PoseResult
 from .sources import Input, check_trackable, find_sources, read_frames
 from .threads import overlap
 from .tracking import follow
@@ -36,6 +38,9 @@ Boxes = Callable[[Sequence[Frame]], list[np.ndarray]]
 _CHUNK_PIXELS = 32e6
 # Bottom-up networks enlarge the short side to a fixed length, however long the other one becomes.
 _MOST_ASPECT = 16
+# A bottom-up network's score of a person is the mean of all keypoints', 0 of the missing ones. In
+# the demo's networks people have 0.45 and more, phantoms of a few stray keypoints 0.17 and less.
+_PERSON_SCORE = 0.2
 # What CocoMetric does unless a config says otherwise.
 _TOPDOWN_RANK = dict(score_mode='bbox_keypoint', keypoint_score_thr=0.2, nms_mode='oks_nms')
 _BOTTOMUP_RANK = dict(score_mode='bbox', keypoint_score_thr=0.2, nms_mode='none')
@@ -74,6 +79,9 @@ class PosePredictor:
         cfg_options: changes of the config, ``{'model.test_cfg.flip_test': True}``.
         strict: whether the checkpoint must hold all weights; otherwise what is
             missing stays random, with a warning.
+        person_score: least score of who is drawn, counted and tracked; all are in the results.
+            None is 0.2 for a bottom-up network, which groups stray keypoints to phantoms, and 0
+            for a top-down one, whose boxes have a least score of their own.
 
     Attributes:
         topdown: whether people come from boxes.
@@ -96,9 +104,11 @@ class PosePredictor:
         flip_test: bool | None = None,
         cfg_options: dict | None = None,
         strict: bool = True,
+        person_score: float | None = None,
     ) -> None:
         if batch < 1:
             raise ValueError(f'batch must be positive, got {batch}')
+        check_person_score(person_score)
         self.device = torch.device(check_device(device))
         config = read_config(config, Path(mmpose.__path__[0], '.mim/configs'))
         scope = config.get('default_scope') or 'mmpose'
@@ -128,16 +138,24 @@ class PosePredictor:
         if flip_test is not None:
             self.model.test_cfg = dict(self.model.test_cfg or {}, flip_test=flip_test)
         if amp:
-            self.model.head.forward = _in_float32(self.model.head.forward)
+            self.model.head.forward = _InFloat32(self.model.head)
         self.model.to(self.device)
         self.batch, self.amp = batch, amp
         self.boxes = (boxes or whole_image) if self.topdown else None
+        if person_score is None:
+            person_score = 0.0 if self.topdown else _PERSON_SCORE
+        self.person_score = person_score
         self._rank = _ranking(config, self.topdown)
 
     @property
     def meta(self) -> dict:
         """MMPose's description of the keypoints: names, ``skeleton_links``, ``sigmas``, ..."""
         return self.model.dataset_meta
+
+    @property
+    def category(self) -> Category:
+        """What it finds: the category of the data set that it was trained on, if that is known."""
+        return Category.of(self.meta)
 
     @property
     def joints(self) -> int:
@@ -212,7 +230,8 @@ class PosePredictor:
         results = []
         for frame in frames:
             known = frame.recorded if frame.error is None else nobody
-            results.append(PoseResult(frame, next(people) if known is None else known))
+            known = next(people) if known is None else known
+            results.append(PoseResult(frame, known, self.person_score))
         return results
 
     def _samples(self, frames: Sequence[Frame]) -> Iterator[tuple[int, dict]]:
@@ -263,11 +282,11 @@ def _chunked(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
     chunk: list[Frame] = []
     pixels = 0
     for frame in frames:
-        known, video = frame.recorded is not None, frame.fps is not None
+        known, video = frame.recorded is not None, frame.moving
         # a video begins and ends with a chunk, and so does what is known of it
         if chunk and (
             known != (chunk[0].recorded is not None)
-            or ((video or chunk[0].fps is not None) and frame.source != chunk[0].source)
+            or ((video or chunk[0].moving) and frame.source != chunk[0].source)
         ):
             yield chunk
             chunk, pixels = [], 0
@@ -285,17 +304,31 @@ def _numpy(values) -> np.ndarray:
     return values.cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
-def _in_float32(forward: Callable) -> Callable:
-    """What a head computes, in float32: decoders work in NumPy and OpenCV, and on positions."""
+class _InFloat32:
+    """A head's ``forward`` in float32: decoders work in NumPy and OpenCV, and on positions.
 
-    def convert(value):
+    Unlike a function it follows its head into copies and pickles.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        self.head = head
+
+    def __call__(self, *args, **kwargs):
+        return self._convert(type(self.head).forward(self.head, *args, **kwargs))
+
+    def _convert(self, value):
         if isinstance(value, torch.Tensor):
             return value.float() if value.is_floating_point() else value
         if isinstance(value, (list, tuple)):
-            return type(value)(map(convert, value))
+            return type(value)(map(self._convert, value))
         return value
 
-    return lambda *args, **kwargs: convert(forward(*args, **kwargs))
+
+def check_person_score(score: float | None) -> None:
+    """Raise a :class:`ValueError` for what is no least score."""
+    number = isinstance(score, Real) and not isinstance(score, bool) and 0 <= score < float('inf')
+    if score is not None and not number:
+        raise ValueError(f'person_score must be a number from 0 on, got {score!r}')
 
 
 def _ranking(config: Config, topdown: bool) -> dict:

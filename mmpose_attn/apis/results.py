@@ -1,6 +1,9 @@
 """What inference takes and gives: frames and the people in them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,6 +43,16 @@ class Frame:
     error: str | None = None
     recorded: 'People | None' = None
 
+    @property
+    def moving(self) -> bool:
+        """Whether it is one of many that follow each other, and no picture."""
+        return self.fps is not None or self.time is not None
+
+    @property
+    def seconds(self) -> float:
+        """Its ``time``; where nobody has said it, by its place at ``fps``."""
+        return self.index / self.fps if self.time is None else self.time
+
 
 @dataclass(frozen=True, eq=False)
 class People:
@@ -52,7 +65,7 @@ class People:
             the extent of a bottom-up network's keypoints.
         box_scores: (N,) of the detector; of a bottom-up network its own.
         scores: (N,) of the people, as the config's metric ranks them.
-        track_ids: (N,) from 1, or None without tracking.
+        track_ids: (N,) from 1, or 0 for who is too faint to be tracked; None without tracking.
     """
 
     keypoints: np.ndarray
@@ -101,7 +114,50 @@ class People:
 
 @dataclass(frozen=True, eq=False)
 class PoseResult:
-    """A frame and its people; nobody if it was skipped (``frame.error`` says why)."""
+    """A frame and its people; nobody if it was skipped (``frame.error`` says why).
+
+    Attributes:
+        frame: what was looked at.
+        people: all that were found.
+        person_score: least score of who is drawn, counted and tracked.
+    """
 
     frame: Frame
     people: People
+    person_score: float = 0.0
+
+    @property
+    def sure(self) -> np.ndarray:
+        """(N,) whether somebody's score is at least ``person_score``."""
+        return self.people.scores >= self.person_score
+
+    @property
+    def counted(self) -> People:
+        """The people whose score is at least ``person_score``."""
+        return self.people.take(np.flatnonzero(self.sure))
+
+
+class Category(NamedTuple):
+    """What a network finds, as in COCO's ``categories``."""
+
+    id: int = 1
+    name: str = 'person'
+
+    @classmethod
+    def of(cls, meta: Mapping) -> 'Category':
+        """That of MMPose's description of a data set, in which training leaves ``CLASSES``.
+
+        Of several the one with keypoints, and then the one with the least id, as in tests.
+        """
+        listed = meta.get('CLASSES')
+        listed = listed if isinstance(listed, (list, tuple)) else ()
+        known = [each for each in listed if isinstance(each, Mapping) and _is_id(each.get('id'))]
+        known = [each for each in known if each.get('keypoints')] or known
+        if not known:
+            return cls()
+        first = min(known, key=lambda each: each['id'])
+        return cls(int(first['id']), str(first.get('name') or 'object'))
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -31,6 +31,7 @@ from .outputs import Drawings, draw_result, write_tables
 from .pose import PosePredictor
 from .results import PoseResult
 from .sources import Source, read_frames, with_ids
+from .summary import plural
 
 WHOLE_IMAGE = 'none: the picture is one person'
 # Of what strangers drop. Decoded and drawn a pixel takes six bytes.
@@ -191,7 +192,7 @@ class PoseService:
                     picture = draw_result(result, skeleton, keypoint_score)
                     drawn = picture if source.kind == 'image' else shrunk(picture)
                     drawings.add(result.frame, drawn)
-                    if shown is None or len(result.people) > len(shown.people) == 0:
+                    if shown is None or len(result.counted) > len(shown.counted) == 0:
                         shown = result
                 done.append(replace(result, frame=replace(result.frame, image=None)))
                 progress(len(done), source.count)
@@ -199,8 +200,10 @@ class PoseService:
                     stopped = len(done) != source.count
                     break
         drawings.end_video()
-        write_tables(job, done, [names[i] for i in range(predictor.joints)])
-        message = _summary(source, done, time.perf_counter() - start, stopped)
+        names = [names[i] for i in range(predictor.joints)]
+        write_tables(job, done, names, predictor.category.id)
+        seconds, category = time.perf_counter() - start, predictor.category.name
+        message = _summary(source, done, seconds, stopped, category)
         if shown is None:
             raise ValueError(message)
         (drawn,) = (job / 'drawn').iterdir()
@@ -278,20 +281,28 @@ def shrunk(image: np.ndarray, side: int = _SHOWN_SIDE) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _summary(source: Source, results: Sequence[PoseResult], seconds: float, stopped: bool) -> str:
+def _summary(
+    source: Source, results: Sequence[PoseResult], seconds: float, stopped: bool, category: str
+) -> str:
     skipped = [result.frame for result in results if result.frame.error is not None]
     if skipped and len(skipped) == len(results):
         return f'{source.name}: {skipped[0].error}'
-    counts = [len(result.people) for result in results]
+    counts = [len(result.counted) for result in results]
+    faint = sum(len(result.people) for result in results) - sum(counts)
     if not any(counts):
-        message = f'Nobody was found in {source.name}. A lower box score or another network may.'
+        nobody = 'Nobody' if category == 'person' else f'No {category}'
+        message = f'{nobody} was found in {source.name}. A lower box score or another network may.'
     elif source.kind == 'image':
-        message = f'{_people(counts[0])} in {source.name}.'
+        message = f'{_number(counts[0], category)} in {source.name}.'
     else:
         message = (
-            f'At most {_people(max(counts))} at a time in {source.name}; somebody is in '
+            f'At most {_number(max(counts), category)} at a time in {source.name}; '
+            f'{"somebody" if category == "person" else "one"} is in '
             f'{sum(map(bool, counts))} of {len(counts)} frames.'
         )
+    if faint:
+        score = results[0].person_score
+        message += f' {faint} more with a score below {score:g} are in JSON and CSV alone.'
     if stopped:
         message = f'Stopped after {len(counts)} of {source.count or "more"} frames. {message}'
     if skipped:
@@ -307,7 +318,8 @@ def _draw_attention(predictor: PosePredictor, result: PoseResult, path: Path) ->
     if predictor.topdown and len(people):
         best = int(people.scores.argmax())
         boxes = people.boxes[[best]]
-        notes.append(f'The person with the best score, {people.scores[best]:.2f}.')
+        name = predictor.category.name
+        notes.append(f'The {name} with the best score, {people.scores[best]:.2f}.')
     seen = prepare(model, result.frame.image, boxes)
     draw_html(
         collect(model, seen),
@@ -320,8 +332,8 @@ def _draw_attention(predictor: PosePredictor, result: PoseResult, path: Path) ->
     return path
 
 
-def _people(count: int) -> str:
-    return f'{count} {"person" if count == 1 else "people"}'
+def _number(count: int, category: str) -> str:
+    return f'{count} {category if count == 1 else plural(category)}'
 
 
 def _named(pairs: Sequence[tuple[str, str]], folder: Path) -> dict[str, tuple[Path, str]]:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,57 +14,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 from rich.text import Text
 
-from mmpose_attn.files import printable
 from mmpose_attn.media import shown
 
 from .detection import GivenBoxes, PersonDetector
+from .interrupts import Interrupts
 from .outputs import TABLES, Drawings, Journal, draw_result, write_tables
-from .pose import PosePredictor
+from .pose import PosePredictor, check_person_score
 from .results import Frame, PoseResult
 from .sources import Input, find_sources, read_frames
+from .summary import Summary
 from .tracking import follow
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run did.
-
-    Attributes:
-        frames: in the results, skipped ones included.
-        people: in the results.
-        computed: frames of this run, without what it resumed.
-        seconds: of this run.
-        skipped: names of frames that could not be read, and why.
-        interrupted: whether it ended before its inputs did.
-        out: the folder.
-    """
-
-    frames: int
-    people: int
-    computed: int
-    seconds: float
-    skipped: tuple[tuple[str, str], ...]
-    interrupted: bool
-    out: Path
-
-    @property
-    def exit_status(self) -> int:
-        """0, 1 if something was skipped, 130 if it was interrupted."""
-        return 130 if self.interrupted else 1 if self.skipped else 0
-
-    def __str__(self) -> str:
-        speed = self.computed / max(self.seconds, 1e-9)
-        lines = [
-            f'{self.people} people in {self.frames} images; {self.computed} of them now, in '
-            f'{self.seconds:.1f} s, {speed:.1f} images/s. Results: {printable(self.out)}'
-        ]
-        if self.skipped:
-            lines.append(f'Skipped {len(self.skipped)}:')
-            for name, reason in self.skipped:
-                lines.append(f'  {name if name.isprintable() else repr(name)}: {printable(reason)}')
-        if self.interrupted:
-            lines.append('Interrupted; the same command with --resume goes on.')
-        return '\n'.join(lines)
 
 
 class InferenceSession:
@@ -87,6 +46,7 @@ class InferenceSession:
         ann_file: COCO file with the images' ids.
         track, smooth: as for :meth:`PosePredictor.__call__`.
         draw: write drawn pictures and videos.
+        person_score: as for :class:`PosePredictor`.
         keypoint_score: least score of a keypoint that is drawn.
         show: also show them in a window; a key goes on after a picture, q or
             Escape ends.
@@ -121,6 +81,7 @@ class InferenceSession:
         cfg_options: dict | None = None,
         allow_missing: bool = False,
         draw: bool = True,
+        person_score: float | None = None,
         keypoint_score: float = 0.3,
         show: bool = False,
         resume: bool = False,
@@ -149,6 +110,7 @@ class InferenceSession:
             raise ValueError('class, score and NMS of boxes need a detector or a file of boxes')
         if resume and overwrite:
             raise ValueError('resume or overwrite, not both')
+        check_person_score(person_score)
         displays = {'DISPLAY', 'WAYLAND_DISPLAY'}
         if show and sys.platform == 'linux' and not displays & os.environ.keys():
             raise ValueError('there is no display to show pictures on (DISPLAY is not set)')
@@ -192,6 +154,7 @@ class InferenceSession:
             flip_test=flip_test,
             cfg_options=cfg_options,
             strict=not allow_missing,
+            person_score=person_score,
         )
         self.track, self.smooth = track or smooth, smooth
         self.draw, self.show, self.keypoint_score = draw, show, keypoint_score
@@ -247,7 +210,7 @@ class InferenceSession:
                 )
 
     def run(self, progress: bool = True) -> Summary:
-        """Work through the inputs. An interruption (Ctrl-C) leaves complete files.
+        """Work through the inputs. An interruption (Ctrl-C, SIGTERM) leaves complete files.
 
         Args:
             progress: show a bar on stderr.
@@ -258,30 +221,38 @@ class InferenceSession:
         """
         start = time.perf_counter()
         drawings = Drawings(self.out / 'drawn')
-        interrupted, self._computed = False, 0
+        ended, self._computed = False, 0
         bar = self._progress() if progress else nullcontext()
-        try:
-            with bar, closing(self._raw(drawings)) as results:
-                task = bar.add_task('', total=self._total()) if progress else None
-                for result in self._follow(results):
-                    if result.frame.error is None and (self.draw or self.show):
-                        interrupted = self._picture(result, drawings)
-                    if progress:
-                        bar.advance(task)
-                    if interrupted:
-                        break
-        except KeyboardInterrupt:
-            interrupted = True
-        finally:
-            with ExitStack() as stack:  # each of these, from the last, whatever fails
-                if self.show:
-                    stack.callback(cv2.destroyAllWindows)
-                stack.callback(self.journal.close)
-                stack.callback(self._write_tables)
-                drawings.end_video()
-        seconds = time.perf_counter() - start
-        skipped = tuple(self._skipped)
-        return Summary(*self._counts, self._computed, seconds, skipped, interrupted, self.out)
+        with Interrupts() as interrupts:
+            try:
+                with bar, closing(self._raw(drawings, interrupts)) as results:
+                    task = bar.add_task('', total=self._total()) if progress else None
+                    for result in self._follow(results):
+                        if result.frame.error is None and (self.draw or self.show):
+                            ended = self._picture(result, drawings)
+                        if progress:
+                            bar.advance(task)
+                        if ended:
+                            break
+            except KeyboardInterrupt:
+                ended = True
+            finally:
+                with ExitStack() as stack:  # each of these, from the last, whatever fails
+                    if self.show:
+                        stack.callback(cv2.destroyAllWindows)
+                    stack.callback(self.journal.close)
+                    stack.callback(self._write_tables)
+                    drawings.end_video()
+        return Summary(
+            **self._counts,
+            computed=self._computed,
+            seconds=time.perf_counter() - start,
+            interrupted=ended or interrupts.signal is not None,
+            out=self.out,
+            person_score=self.predictor.person_score,
+            category=self.predictor.category.name,
+            signal=interrupts.signal,
+        )
 
     def _frames(self) -> Iterator[Frame]:
         """All frames that are not finished, with what is known about them."""
@@ -292,16 +263,16 @@ class InferenceSession:
         for frame in read_frames(left, journal.count - count + 1):
             yield replace(frame, recorded=next(known, None)) if frame.source == name else frame
 
-    def _raw(self, drawings: Drawings) -> Iterator[PoseResult]:
+    def _raw(self, drawings: Drawings, interrupts: Interrupts) -> Iterator[PoseResult]:
         """What the networks say; a chunk is in the journal once all of it was taken."""
         video = None
         with closing(self.predictor.chunks(self._frames())) as chunks:
-            for chunk in chunks:
+            while (chunk := interrupts.next(chunks)) is not None:
                 first, ended = chunk[0].frame, None
                 if video not in (None, first.source):
                     drawings.end_video()
                     ended = video
-                video = first.source if first.fps is not None else None
+                video = first.source if first.moving else None
                 yield from chunk
                 fresh = [result for result in chunk if result.frame.recorded is None]
                 self._computed += len(fresh)
@@ -325,24 +296,28 @@ class InferenceSession:
         if not self.show:
             return False
         cv2.imshow('mmpose_attn', picture)
-        return cv2.waitKey(0 if result.frame.fps is None else 1) & 0xFF in (ord('q'), 27)
+        return cv2.waitKey(1 if result.frame.moving else 0) & 0xFF in (ord('q'), 27)
 
     def _write_tables(self) -> None:
-        frames = people = 0
-        self._skipped: list[tuple[str, str]] = []
+        frames = people = faint = 0
+        skipped = []
 
         def counted() -> Iterator[PoseResult]:
-            nonlocal frames, people
-            for result in self._follow(self.journal.results(self.predictor.joints)):
+            nonlocal frames, people, faint
+            results = self.journal.results(self.predictor.joints)
+            score = self.predictor.person_score
+            for result in self._follow(replace(r, person_score=score) for r in results):
                 frames += 1
-                people += len(result.people)
+                people += int(result.sure.sum())
+                faint += int((~result.sure).sum())
                 if result.frame.error is not None:
-                    self._skipped.append((result.frame.name, result.frame.error))
+                    skipped.append((result.frame.name, result.frame.error))
                 yield result
 
         names = self.predictor.meta['keypoint_id2name']
-        write_tables(self.out, counted(), [names[i] for i in range(self.predictor.joints)])
-        self._counts = frames, people
+        names = [names[i] for i in range(self.predictor.joints)]
+        write_tables(self.out, counted(), names, self.predictor.category.id)
+        self._counts = dict(frames=frames, people=people, faint=faint, skipped=tuple(skipped))
 
     def _total(self) -> int | None:
         """Frames that are left, as far as that is known."""

@@ -38,15 +38,20 @@ class OneEuroFilter:
     def __call__(self, value: np.ndarray, seconds: float, unit: float = 1.0) -> np.ndarray:
         """The filtered value.
 
+        Raises:
+            ValueError: no time has passed.
+
         Args:
             value: the signal now.
-            seconds: since the value before.
+            seconds: since the value before, positive; not read at the first value.
             unit: length that speed is measured in, such as a person's size, so
                 that the same parameters serve near and far.
         """
         if self._raw is None:
             self._raw, self._smooth, self._speed = value, value, np.zeros_like(value)
             return value
+        if not seconds > 0:
+            raise ValueError(f'seconds since the value before must be positive, got {seconds}')
         speed = (value - self._raw) / seconds / unit
         self._speed = self._speed + _weight(self.speed_cutoff, seconds) * (speed - self._speed)
         cutoff = self.min_cutoff + self.beta * np.abs(self._speed)

@@ -13,6 +13,7 @@ from .results import People, PoseResult
 from .smoothing import OneEuroFilter
 
 _MEMORY = 0.5  # share of the old velocity in the new one
+_LEAST_SECONDS = 1e-3  # between frames: live ones may come at once
 
 
 @dataclass(eq=False)
@@ -24,6 +25,7 @@ class _Track:
     frame: int
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))  # pixels a frame
     filter: OneEuroFilter = field(default_factory=OneEuroFilter)
+    seconds: float = -np.inf  # when it was filtered
 
 
 class PoseTracker:
@@ -72,13 +74,14 @@ class PoseTracker:
         """The people of the last :meth:`update` with filtered keypoints; it is once a frame.
 
         Args:
-            seconds: a frame.
+            seconds: when the frame is, from any moment on.
         """
         keypoints = people.keypoints.copy()
         for i, track in enumerate(self._now):
             size = max(np.linalg.norm(people.boxes[i, 2:] - people.boxes[i, :2]), 1.0)
-            elapsed = seconds * max(self._ages[i], 1)
-            keypoints[i] = track.filter(keypoints[i], elapsed, size)
+            elapsed = max(seconds - track.seconds, _LEAST_SECONDS)
+            track.seconds = seconds
+            keypoints[i] = track.filter(people.keypoints[i], elapsed, size)
         return replace(people, keypoints=keypoints)
 
     def _assign(self, people: People, frame: int) -> None:
@@ -97,7 +100,7 @@ class PoseTracker:
             for row, column in zip(*linear_sum_assignment(-table)):
                 if table[row, column] > 0:
                     mine[free[column]] = left[row][0]
-        self._now, self._ages = [], []
+        self._now = []
         for i in range(len(people)):
             track = mine.get(i)
             values = dict(
@@ -106,13 +109,13 @@ class PoseTracker:
                 box=people.boxes[i],
                 frame=frame,
             )
-            self._ages.append(frame - track.frame if track else 0)
             if track is None:
                 self._count += 1
                 track = _Track(self._count, **values)
                 self._tracks.append(track)
             else:
-                moved = (people.boxes[i] - track.box).reshape(2, 2).mean(0) / self._ages[-1]
+                moved = (people.boxes[i] - track.box).reshape(2, 2).mean(0)
+                moved = moved / (frame - track.frame)
                 track.velocity = _MEMORY * track.velocity + (1 - _MEMORY) * moved
                 vars(track).update(values)
             self._now.append(track)
@@ -135,7 +138,9 @@ def follow(
     sigmas: Sequence[float] | None = None,
     smooth: bool = False,
 ) -> Iterator[PoseResult]:
-    """Track people through the frames of every video or camera; pictures pass as they are.
+    """Track people through the frames of every video, camera or stream; pictures pass as they are.
+
+    Whose score is below the result's ``person_score`` is not tracked: the id is 0.
 
     Args:
         results: in order, one source after the other.
@@ -144,13 +149,16 @@ def follow(
     """
     source = tracker = None
     for result in results:
-        frame, people = result.frame, result.people
-        if frame.fps is None or frame.error is not None:
+        frame = result.frame
+        if not frame.moving or frame.error is not None:
             yield result
             continue
         if frame.source != source:
             source, tracker = frame.source, PoseTracker(sigmas)
-        people = tracker.update(people, frame.index)
+        people = tracker.update(result.counted, frame.index)
         if smooth:
-            people = tracker.smooth(people, 1 / frame.fps)
+            people = tracker.smooth(people, frame.seconds)
+        ids, keypoints = np.zeros(len(result.people), int), result.people.keypoints.copy()
+        ids[result.sure], keypoints[result.sure] = people.track_ids, people.keypoints
+        people = replace(result.people, track_ids=ids, keypoints=keypoints)
         yield replace(result, people=people.rounded())

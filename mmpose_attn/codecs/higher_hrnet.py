@@ -449,9 +449,6 @@ class CPUMaps(DeviceMaps):
     def _heat_at(self, joint, y, x):
         return _require_finite(self._heat[joint, y, x])
 
-    def best_matches(self, wanted, weight):
-        return {joint: self._best_match(joint, mean, weight) for joint, mean in wanted.items()}
-
     def _best_match(self, joint, mean, weight):
         heat, tags = self._heat[joint].ravel(), self._tags[:, joint]
         top = _require_finite(heat.max())

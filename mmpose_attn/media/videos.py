@@ -82,9 +82,9 @@ class Video:
         try:
             self._stream = video_stream(self._container, kind.name, limits)
             self.fps = frame_rate(self._stream)
-            seconds = _seconds(self._container, self._stream)
-            limits.check_length(seconds)
-            self.count = self._stream.frames or int(seconds * self.fps + 0.5) or None
+            self._seconds = _seconds(self._container, self._stream)
+            limits.check_length(self._seconds)
+            self.count = self._stream.frames or int(self._seconds * self.fps + 0.5) or None
         except BaseException:
             self.close()
             raise
@@ -95,7 +95,7 @@ class Video:
     def frames(self) -> Iterator[Shot]:
         """Frame after frame, upright; of one that cannot be decoded, and of a lack at the end,
         what is wrong."""
-        read, bad = 0, []
+        read, bad, last = 0, [], 0.0
         for shot in shots(self._container, self._stream, self._limits):
             if shot.error is not None:
                 bad.append(shot.error)
@@ -105,7 +105,7 @@ class Video:
             # what failed before a good frame was damaged, what fails at the end may be nothing
             for i, error in enumerate(bad):
                 yield Shot(None, max(shot.time - (len(bad) - i) / self.fps, 0.0), error)
-            read, bad = read + len(bad) + 1, []
+            read, bad, last = read + len(bad) + 1, [], shot.time
             if shot.time > self._limits.seconds:
                 minutes = self._limits.seconds / 60
                 yield Shot(None, shot.time, f'the video goes on after {minutes:g} minutes')
@@ -115,8 +115,17 @@ class Video:
         if not read and (bad or count <= 1):
             why = f' and has at most {self._limits.millions} million pixels' if large in bad else ''
             yield Shot(None, 0.0, f'the video has no frame that can be decoded{why}')
-        elif count - read > max(1, _ROUGH * count):
-            yield Shot(None, read / self.fps, f'the video ends after {read} of {count} frames')
+        elif self._lacks(read, last):
+            end = last + 1 / self.fps
+            yield Shot(None, end, f'the video ends after {read} of {count} frames')
+
+    def _lacks(self, read: int, last: float) -> bool:
+        """Whether frames are missing after so many, the last of them at that time."""
+        if self._stream.frames:
+            missing, whole, one = self._stream.frames - read, self._stream.frames, 1
+        else:  # a rate that changes says nothing of how many there are
+            missing, whole, one = self._seconds - last - 1 / self.fps, self._seconds, 1 / self.fps
+        return missing > max(one, _ROUGH * whole)
 
 
 def open_container(

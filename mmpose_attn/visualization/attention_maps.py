@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmpose_attn.datasets import LoadPoseImage
+from mmpose_attn.models import DiteHRNet
 
 DIMS = dict(channel=2, spatial=4, gates=4, kernels=2, mask=4, offsets=4)
 NO_MAPS = 'no attention_maps(): energy alone'
@@ -196,8 +197,8 @@ def record(model: nn.Module, sites: str = '*') -> Iterator[list[SiteMaps]]:
         with torch.no_grad(), record(model) as found:
             model.test_step(batch)  # with flip test: two calls of a module, or a batch of two
 
-    A network that takes short cuts around its modules (``fast``) takes none meanwhile, and a
-    compiled one runs as it is written.
+    A :class:`DiteHRNet`, which takes short cuts around its modules, takes none meanwhile, and a
+    compiled network runs as it is written.
 
     Args:
         model: in evaluation mode; its forward passes must be without gradients.
@@ -221,7 +222,7 @@ def record(model: nn.Module, sites: str = '*') -> Iterator[list[SiteMaps]]:
     if not chosen:
         raise ValueError(f'sites {sites!r} match none of {_shortened(list(places))}')
     recorder = _Recorder()
-    shortcuts = [module for module in model.modules() if vars(module).get('fast') is True]
+    shortcuts = [m for m in model.modules() if isinstance(m, DiteHRNet) and m.fast]
     # nothing is compiled where this was never imported, and to import it takes seconds
     compiled = 'torch._dynamo' in sys.modules and hasattr(torch.compiler, 'set_stance')
     handles = []

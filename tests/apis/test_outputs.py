@@ -4,11 +4,21 @@ import csv
 import json
 import resource
 
+import av
 import cv2
 import numpy as np
 import pytest
 
-from mmpose_attn.apis import Frame, People, PoseResult, draw_result, find_sources, read_frames
+from mmpose_attn.apis import (
+    Category,
+    Frame,
+    People,
+    PoseResult,
+    draw_result,
+    find_sources,
+    read_frames,
+)
+from mmpose_attn.apis import drawings as drawings_module
 from mmpose_attn.apis.outputs import Drawings, Journal, write_tables
 
 NAMES = [f'joint{i}' for i in range(17)]
@@ -23,11 +33,12 @@ def people(count=2, seed=0, size=(100, 80)):
     return People(keypoints, scores, boxes, scores[:, 0], scores[:, 1]).rounded()
 
 
-def result(name='a.jpg', index=None, error=None, image_id=1, **kwargs):
+def result(name='a.jpg', index=None, error=None, image_id=1, time=None, **kwargs):
     if index is None:
         frame = Frame(name, name, 0, image_id, (100, 80), error=error)
     else:
-        frame = Frame(f'{name}#{index}', name, index, image_id, (100, 80), fps=25.0, error=error)
+        where = f'{name}#{index}', name, index, image_id, (100, 80)
+        frame = Frame(*where, fps=25.0, time=time, error=error)
     return PoseResult(frame, people(**kwargs) if error is None else People.nobody(17))
 
 
@@ -38,6 +49,7 @@ def assert_equal(a, b):
         b.frame.index,
     )
     assert (a.frame.size, a.frame.fps, a.frame.error) == (b.frame.size, b.frame.fps, b.frame.error)
+    assert a.frame.time == b.frame.time
     for name in ('keypoints', 'keypoint_scores', 'boxes', 'box_scores', 'scores'):
         x, y = getattr(a.people, name), getattr(b.people, name)
         assert x.shape == y.shape and x.dtype == y.dtype and np.array_equal(x, y)
@@ -53,7 +65,8 @@ def test_numbers_that_are_none_become_joints_that_are_not_there():
 
 def test_journal_reads_back_exactly(tmp_path):
     path = tmp_path / 'journal.jsonl'
-    given = [result(), result('b.jpg', error='broken'), result('v', 0, count=0), result('v', 1)]
+    video = [result('v', 0, count=0, time=0.0), result('v', 1, time=1 / 3)]
+    given = [result(), result('b.jpg', error='broken'), *video]
     journal = Journal(path, dict(batch=1), resume=False)
     journal.add(given[:2])
     journal.add(given[2:])
@@ -96,6 +109,11 @@ def test_only_the_same_run_is_resumed(tmp_path):
     path.write_text('something else')
     with pytest.raises(ValueError, match='is no journal'):
         Journal(path, {}, resume=True)
+    # of before frames had times
+    path.write_text('{"journal":1,"settings":{}}\n{"end":0}\n')
+    with pytest.raises(ValueError, match='of another version of this package, without'):
+        Journal(path, {}, resume=True)
+    assert path.read_text().startswith('{"journal":1')
 
 
 def test_tables(tmp_path):
@@ -123,6 +141,61 @@ def test_tables(tmp_path):
     assert len(rows) == 3 and rows[1]['person'] == '1' and rows[2]['track_id'] == '4'
     assert rows[2]['frame'] == 'v#7' and float(rows[0]['joint3_x']) == first.keypoints[0, 3, 0]
     assert float(rows[0]['joint16_score']) == first.keypoint_scores[0, 16]
+
+
+def test_times_and_the_category_are_written(tmp_path):
+    write_tables(tmp_path, [result('v', 0, time=0.0), result('v', 5, time=2 / 3)], NAMES, 7)
+    images = json.loads((tmp_path / 'images.json').read_text())['images']
+    assert [image['time'] for image in images] == [0, 0.666667]
+    found = json.loads((tmp_path / 'results.json').read_text())
+    assert {each['category_id'] for each in found} == {7}
+    with open(tmp_path / 'results.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert [row['time'] for row in rows] == ['0.0', '0.0', '0.666667', '0.666667']
+    write_tables(tmp_path, [result()], NAMES)
+    with open(tmp_path / 'results.csv', newline='') as file:
+        assert {row['time'] for row in csv.DictReader(file)} == {''}
+
+
+def test_the_faint_are_in_the_tables_alone(tmp_path):
+    image = np.full((400, 400, 3), 128, np.uint8)
+    both = people(2, size=(400, 400))
+    both.keypoint_scores[:] = 1
+    both.scores[:] = 0.5, 0.1
+    frame = Frame('v#0', 'v', 0, 1, (400, 400), image, fps=25.0)
+    first = both.take(np.array([0]))
+    shown = draw_result(PoseResult(frame, both, person_score=0.2), SKELETON)
+    assert np.array_equal(shown, draw_result(PoseResult(frame, first), SKELETON))
+    assert not np.array_equal(shown, draw_result(PoseResult(frame, both), SKELETON))
+    track_ids = np.array([3, 0])
+    tracked = People(**{**vars(both), 'track_ids': track_ids})
+    tracked = PoseResult(frame, tracked, person_score=0.2)
+    write_tables(tmp_path, [tracked], NAMES)
+    found = json.loads((tmp_path / 'results.json').read_text())
+    assert [each.get('track_id') for each in found] == [3, None]
+    with open(tmp_path / 'results.csv', newline='') as file:
+        assert [row['track_id'] for row in csv.DictReader(file)] == ['3', '']
+    # a score that is just enough counts
+    assert len(PoseResult(frame, both, person_score=0.5).counted) == 1
+    assert len(PoseResult(frame, both, person_score=0.51).counted) == 0
+
+
+@pytest.mark.parametrize(
+    ('classes', 'expected'),
+    [
+        (None, (1, 'person')),
+        ((), (1, 'person')),
+        (('person', 'bicycle'), (1, 'person')),  # of a detector
+        ([dict(id=1, name='person', keypoints=['nose'])], (1, 'person')),
+        ([dict(id=3, name='beetle')], (3, 'beetle')),
+        ([dict(id=5, name='ant'), dict(id=3, name='beetle')], (3, 'beetle')),
+        ([dict(id=1, name='leaf'), dict(id=3, name='beetle', keypoints=['a'])], (3, 'beetle')),
+        ([dict(id=2)], (2, 'object')),
+        ([dict(id='x', name='beetle')], (1, 'person')),
+    ],
+)
+def test_category_of_a_data_set(classes, expected):
+    assert Category.of({} if classes is None else dict(CLASSES=classes)) == expected
 
 
 def test_tables_are_replaced_whole(tmp_path):
@@ -203,6 +276,49 @@ def test_pictures_and_videos(tmp_path):
     frames = list(read_frames(find_sources(tmp_path / 'clip.avi.mp4')))
     assert len(frames) == 7 and frames[0].size == (60, 40) and frames[0].fps == 25
     assert cv2.imread(str(tmp_path / 'b.png')).shape == (40, 60, 3)
+
+
+def times_in(path):
+    with av.open(str(path)) as file:
+        return [frame.time for frame in file.decode(video=0)]
+
+
+@pytest.mark.parametrize('kind', ['.mp4', '.webm'])
+@pytest.mark.parametrize('size', [(60, 40), (61, 41)])
+def test_frames_are_drawn_at_their_times(tmp_path, kind, size):
+    """Of a rate that changes, of frames that were skipped, and of live ones that came at once."""
+    times = [0.0, 0.1, 0.2, 0.3, 0.32, 0.34, 1.5, 1.5, 1.52]
+    drawings = Drawings(tmp_path, kind)
+    for i, time in enumerate(times):
+        picture = np.full((*size[::-1], 3), 20 * i, np.uint8)
+        drawings.add(result('clip', i, time=time).frame, picture)
+    drawings.end_video()
+    found = times_in(tmp_path / f'clip{kind}')
+    assert len(found) == len(times)
+    np.testing.assert_allclose(found, times, atol=1.1e-3)
+    assert (np.diff(found) > 0).all()
+    with av.open(str(tmp_path / f'clip{kind}')) as file:
+        (last,) = list(file.decode(video=0))[-1:]
+    image = last.to_ndarray(format='rgb24')
+    assert np.abs(image.mean() - 160) < 6
+    assert image.shape[1::-1] == tuple(side + side % 2 for side in size)
+
+
+def test_a_video_without_a_frame_is_no_file(tmp_path):
+    drawings = Drawings(tmp_path)
+    drawings.end_video()
+    assert not list(tmp_path.iterdir())
+
+
+def test_why_a_video_cannot_be_written(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise av.error.PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(drawings_module.av, 'open', refuse)
+    drawings = Drawings(tmp_path)
+    with pytest.raises(OSError, match=r'clip.mp4 could not be written: Permission denied$'):
+        drawings.add(result('clip', 0).frame, np.zeros((40, 60, 3), np.uint8))
+    drawings.end_video()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Predicting: the same people as MMPose's own functions find, whatever is in a batch."""
 
+import copy
 import os
+import pickle
 import threading
 import time
 from itertools import count, islice
@@ -300,6 +302,53 @@ def test_a_config_object_is_not_changed(networks):
     before = str(config)
     PosePredictor(config, cfg_options={'model.test_cfg.flip_test': False})
     assert str(config) == before
+
+
+@pytest.mark.parametrize('kind', ['topdown', 'bottomup'])
+@pytest.mark.parametrize('amp', [True, False])
+@pytest.mark.parametrize('copied', [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
+def test_copies_and_pickles_are_independent(kind, amp, copied, networks, pictures):
+    predictor = PosePredictor(*networks[kind], device='cpu', amp=amp)
+    before = [result.people for result in predictor(pictures)]
+    other = copied(predictor)
+    with torch.no_grad():  # the original's head says nothing of the copy's results
+        for parameter in predictor.model.head.parameters():
+            parameter.fill_(float('nan'))
+    for people, result in zip(before, other(pictures), strict=True):
+        assert_same(people, result.people)
+    heads = [each.model.head for each in (predictor, other)]
+    mine = {id(module) for module in heads[0].modules()}
+    assert not mine & {id(module) for module in heads[1].modules()}
+    assert all(head.forward.head is head for head in heads) if amp else True
+
+
+def test_least_score_of_a_person(networks, topdown, bottomup, pictures):
+    assert (topdown.person_score, bottomup.person_score) == (0, 0.2)
+    results = {
+        score: list(PosePredictor(*networks['bottomup'], person_score=score)(pictures))
+        for score in (None, 0, 0.5)
+    }
+    for default, every, half in zip(*results.values(), strict=True):
+        assert_same(default.people, every.people)  # the results do not depend on it
+        assert_same(half.people, every.people)
+        assert len(every.counted) == len(every.people)
+        assert (half.counted.scores >= 0.5).all()
+        assert len(half.counted) == (half.people.scores >= 0.5).sum()
+        assert default.person_score == 0.2
+    for bad in (-0.1, float('nan'), float('inf'), True, '0.2'):
+        with pytest.raises(ValueError, match='person_score must be a number from 0 on, got'):
+            PosePredictor(*networks['bottomup'], person_score=bad)
+
+
+def test_the_category_comes_with_the_checkpoint(networks, tmp_path):
+    config, checkpoint = networks['topdown']
+    contents = torch.load(checkpoint, weights_only=True)
+    predictor = PosePredictor(config, checkpoint, device='cpu')
+    assert predictor.category == (1, 'person')
+    classes = [dict(id=4, name='beetle', supercategory='insect')]  # as the data set leaves it
+    meta = dict(predictor.meta, CLASSES=classes)
+    torch.save(dict(contents, meta=dict(dataset_meta=meta)), tmp_path / 'beetles.pth')
+    assert PosePredictor(config, tmp_path / 'beetles.pth', device='cpu').category == (4, 'beetle')
 
 
 # ---------------------------------------------------------------- machinery

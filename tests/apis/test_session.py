@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -178,6 +180,95 @@ def test_a_resumed_run_gives_the_same_files(networks, mixed, tmp_path, monkeypat
     again = run(mixed, parts, networks['topdown'], resume=True, **options)
     assert again.frames == 22 and 0 < again.computed < 22 - stop + 8
     assert contents(parts) == contents(whole)
+
+
+def test_phantoms_are_neither_drawn_nor_counted(networks, mixed, tmp_path, tool):
+    """A threshold changes drawings, counts and ids, and no result."""
+    every, some = tmp_path / 'every', tmp_path / 'some'
+    args = mixed, *network_args(networks['bottomup']), '--device', 'cpu', '--track', '--out'
+    _, out, _ = tool(*args, every, '--person-score', '0')
+    scores = [each['score'] for each in json.loads((every / 'results.json').read_text())]
+    least = float(np.median(scores))
+    count = sum(score >= least for score in scores)
+    assert f'{len(scores)} people in 22 images' in out and 'more with a score' not in out
+    status, out, _ = tool(*args, some, '--person-score', repr(least))
+    assert status == 0 and f'{count} people in 22 images' in out
+    assert f'{len(scores) - count} more with a score below {least:g} are in the tables' in out
+    a, b = contents(every), contents(some)
+    assert a['images.json'] == b['images.json']
+    before, after = (json.loads(each['results.json']) for each in (a, b))
+    assert any('track_id' in each for each in after)
+    for one, other in zip(before, after, strict=True):
+        assert ('track_id' in other) == ('track_id' in one and one['score'] >= least)
+        one.pop('track_id', None), other.pop('track_id', None)
+        assert one == other
+    assert a['drawn/b.avi.mp4'] != b['drawn/b.avi.mp4']
+    # it may be another when a run is resumed: all is made from the journal
+    summary = run(mixed, some, networks['bottomup'], resume=True, track=True, person_score=0)
+    assert (summary.people, summary.faint) == (len(scores), 0)
+    assert contents(some)['results.json'] == a['results.json']
+    status, _, err = tool(*args, tmp_path / 'bad', '--person-score', '-1')
+    assert status == 2 and 'person_score must be a number from 0 on, got -1.0' in err
+    assert not (tmp_path / 'bad').exists()
+
+
+def write_uneven_video(path, times):
+    """A video whose frames are shown at these times."""
+    with av.open(str(path), 'w') as file:
+        stream = file.add_stream('libx264', 25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for i, time_ in enumerate(times):
+            image = np.full((48, 64, 3), 60, np.uint8)
+            image[10:30, i : i + 16] = 220
+            frame = av.VideoFrame.from_ndarray(image, format='bgr24')
+            frame.pts, frame.time_base = round(1000 * time_), Fraction(1, 1000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize('suffix', ['.mkv', '.mp4'])
+def test_times_of_a_video_whose_rate_changes(networks, tmp_path, monkeypatch, suffix):
+    times = np.round(np.concatenate((np.arange(10) / 10, 1 + np.arange(20) / 50)), 3)
+    video = write_uneven_video(tmp_path / f'v{suffix}', times)
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    options = dict(smooth=True, batch=4)
+    run(video, whole, networks['topdown'], **options)
+    first = InferenceSession([video], parts, *networks['topdown'], device='cpu', **options)
+    picture, calls = first._picture, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) > 13:
+            raise KeyboardInterrupt
+        return picture(*args)
+
+    monkeypatch.setattr(first, '_picture', interrupted)
+    assert first.run(progress=False).exit_status == 130
+    assert run(video, parts, networks['topdown'], resume=True, **options).frames == 30
+    assert contents(parts) == contents(whole)
+    images = json.loads((whole / 'images.json').read_text())['images']
+    np.testing.assert_allclose([image['time'] for image in images], times, atol=1e-6)
+    with open(whole / 'results.csv', newline='') as file:
+        found = {row['frame']: float(row['time']) for row in csv.DictReader(file)}
+    assert found == {image['file_name']: image['time'] for image in images}
+    (drawn,) = (whole / 'drawn').iterdir()
+    with av.open(str(drawn)) as file:
+        shown = [frame.time for frame in file.decode(video=0)]
+    np.testing.assert_allclose(shown, times, atol=1e-6)
+
+
+def test_what_a_network_finds_is_named(networks, pictures, tmp_path, tool):
+    config, checkpoint = networks['topdown']
+    beetles = dict(parse_pose_metainfo(CocoDataset.METAINFO), CLASSES=[dict(id=3, name='beetle')])
+    contents_ = torch.load(checkpoint, weights_only=True)
+    torch.save(dict(contents_, meta=dict(dataset_meta=beetles)), tmp_path / 'beetles.pth')
+    args = '--config', config, '--checkpoint', tmp_path / 'beetles.pth', '--out', tmp_path / 'out'
+    status, out, _ = tool(pictures, *args, '--device', 'cpu')
+    assert status == 0 and '3 beetles in 3 images' in out and 'people' not in out
+    found = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert {each['category_id'] for each in found} == {3}
 
 
 def test_one_run_at_a_time_writes_to_a_folder(networks, pictures, tmp_path):

@@ -1,5 +1,7 @@
 """Ids that people keep, and keypoints that do not tremble, on made motion."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,14 @@ def test_bad_thresholds(bad):
         PoseTracker(**bad)
 
 
+def test_the_filter_wants_time_to_pass():
+    smooth = OneEuroFilter()
+    smooth(np.zeros(2), 0)  # the first value has none before it
+    for seconds in (0, -0.1, float('nan')):
+        with pytest.raises(ValueError, match='seconds since the value before must be positive'):
+            smooth(np.ones(2), seconds)
+
+
 @pytest.mark.parametrize('bad', [dict(min_cutoff=0), dict(speed_cutoff=-1), dict(beta=-0.1)])
 def test_bad_filter(bad):
     with pytest.raises(ValueError, match='must be positive and beta not negative'):
@@ -118,3 +128,75 @@ def test_follow_starts_anew_with_every_video_and_leaves_pictures_alone():
         [None, [1], [1], [1], None, [1]]
     )
     assert results[0] is picture
+
+
+def at_times(times, centers, fps=25.0):
+    for i, (time, center) in enumerate(zip(times, centers, strict=True)):
+        yield PoseResult(Frame(f'v#{i}', 'v', i, i + 1, fps=fps, time=time), crowd([center]))
+
+
+def smoothed(results):
+    return np.array([r.people.keypoints[0] for r in follow(results, smooth=True)])
+
+
+def test_smoothing_knows_the_times_of_frames():
+    """At 10 a second and then at 50: what a filter gets that is asked at those very moments."""
+    times = np.concatenate((np.arange(10) / 10, 1 + np.arange(30) / 50))
+    centers = np.stack((200 + 60 * times, np.full(len(times), 100)), 1)
+    person = crowd([(0, 0)])
+    unit = np.linalg.norm(person.boxes[0, 2:] - person.boxes[0, :2])
+    plain = OneEuroFilter()
+    expected = [
+        plain(center + SHAPE, seconds, unit)
+        for center, seconds in zip(centers, np.diff(times, prepend=-1), strict=True)
+    ]
+    found = smoothed(at_times(times, centers))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    # and not what a constant rate gives
+    assert np.abs(found - smoothed(at_times([None] * len(times), centers))).max() > 0.3
+    # which is that of frames that say no time
+    constant = np.arange(len(times)) / 25
+    same = smoothed(at_times(constant, centers)) - smoothed(at_times([None] * len(times), centers))
+    assert np.abs(same).max() == 0
+
+
+def test_a_frame_that_was_left_out_is_time_that_has_passed():
+    times = np.arange(12) / 25
+    centers = np.stack((200 + 100 * times, np.full(12, 100)), 1)
+    results = list(at_times(times, centers))
+    keep = [i for i in range(12) if i not in (5, 6)]
+    broken = [
+        r if i in keep else PoseResult(replace(r.frame, error='bad'), People.nobody(17))
+        for i, r in enumerate(results)
+    ]
+    found = [r.people.keypoints[0] for r in follow(broken, smooth=True) if len(r.people)]
+    again = smoothed(at_times(times[keep], centers[keep]))
+    np.testing.assert_allclose(found, again)
+
+
+def test_live_frames_that_come_at_once_do_no_harm():
+    times = [0.0, 0.04, 0.04, 0.04, 0.3]
+    found = smoothed(at_times(times, [(200 + 5 * i, 100) for i in range(5)]))
+    assert np.isfinite(found).all() and np.ptp(found[:, 0, 0]) < 40
+
+
+def test_the_faint_get_no_ids():
+    def results():
+        for i in range(5):
+            people = crowd([(50, 100), (300, 100), (600, 100)])
+            people.scores[:] = 0.9, 0.05 if i else 0.6, 0.1
+            yield PoseResult(Frame(f'v#{i}', 'v', i, i + 1, fps=25.0), people, person_score=0.2)
+
+    found = list(follow(results(), smooth=True))
+    assert [list(r.people.track_ids) for r in found] == [[1, 2, 0]] + 4 * [[1, 0, 0]]
+    for given, result in zip(results(), found, strict=True):
+        assert len(result.people) == 3 and len(result.counted) == (2 if result is found[0] else 1)
+        faint = result.people.track_ids == 0
+        assert np.allclose(result.people.keypoints[faint], given.people.keypoints[faint], atol=1e-4)
+
+
+def test_frames_without_a_rate_are_followed_as_well():
+    results = [
+        PoseResult(Frame(f's#{i}', 's', i, i + 1, time=i / 3), crowd([(50, 100)])) for i in range(4)
+    ]
+    assert [list(r.people.track_ids) for r in follow(results, smooth=True)] == 4 * [[1]]

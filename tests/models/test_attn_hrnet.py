@@ -840,6 +840,22 @@ def test_another_kind_of_module():
     assert torch.equal(net(image())[0], with_stock(stock, [affine('fuse', scale=2)])(image())[0])
 
 
+@pytest.mark.parametrize('options', [dict(fusion='final'), dict(out_branch=(2, 0))])
+def test_a_stage_is_known_by_its_number(options):
+    """Not by which object its dict is: a subclass may copy it."""
+
+    class Copying(AttnHRNet):
+        def _make_stage(self, layer_config, *args, **kwargs):
+            return super()._make_stage(copy.deepcopy(layer_config), *args, **kwargs)
+
+    extra = hrnet_extra(4, modules=(1, 2, 2))
+    shapes = [
+        {key: each.shape for key, each in kind(extra, **options).state_dict().items()}
+        for kind in (AttnHRNet, Copying)
+    ]
+    assert shapes[0] == shapes[1]
+
+
 # ----------------------------------------------------------------- errors
 @pytest.mark.parametrize(
     'plugin, error, message',
@@ -852,6 +868,15 @@ def test_another_kind_of_module():
         ),
         (dict(cfg=SE_STEM['cfg']), ValueError, r'SEAttention asks for position None; .*stem'),
         (dict(cfg=dict(type='NoSuch'), position='stem'), KeyError, 'registered as .*NoSuch'),
+        (dict(cfg=dict(type='no.such.Kind'), position='stem'), KeyError, 'registered as .*no.such'),
+        (
+            # a typo inside the plugin's own config is no missing plugin
+            dict(
+                cfg=dict(type='CAMSAMAttention', spatial_norm_cfg=dict(type='BNN')), position='fuse'
+            ),
+            KeyError,
+            'plugins: CAMSAMAttention cannot be built: Cannot find',
+        ),
         (dict(SE_STEM, stage=(2,)), ValueError, r"unknown key \['stage'\] beside SEAttention"),
         (
             dict(cfg=dict(ratio=4), position='stem'),

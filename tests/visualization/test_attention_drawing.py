@@ -17,6 +17,7 @@ import torch
 from mmengine.config import Config
 from mmpose.registry import MODELS
 
+from mmpose_attn.apis import save_attention_maps
 from mmpose_attn.visualization import attention_drawing
 from mmpose_attn.visualization.attention_drawing import draw_html, draw_png, panels, spread
 from mmpose_attn.visualization.attention_maps import SiteMaps, attention_sites
@@ -336,6 +337,26 @@ def test_errors_are_one_line(args, options, message, networks, image, tool, tmp_
     (line,) = [line for line in err.splitlines() if 'error: ' in line]
     assert err.splitlines()[-1] == line and re.search(message, line)
     assert not (tmp_path / 'out').exists()
+
+
+def test_boxes_are_numbers(networks, image, tmp_path):
+    """Of any kind in the function; text is for the command line."""
+
+    def page(bbox, name):
+        config = networks['topdown'][0]
+        torch.manual_seed(0)
+        return save_attention_maps(image, config, tmp_path / name, device='cpu', bbox=bbox)[1]
+
+    pages = [
+        page(bbox, str(i)).read_text()
+        for i, bbox in enumerate([(10, 5, 40, 80), np.array([10.0, 5, 40, 80]), None])
+    ]
+    assert pages[0] == pages[1] != pages[2]
+    for bad in ((1, 2, 3), '1234', '1,2,3,4', 5, (1, 2, None, 4)):
+        with pytest.raises(ValueError, match='bbox is four numbers x, y, w, h in pixels, got'):
+            page(bad, 'bad')
+    with pytest.raises(ValueError, match=r'bbox 64,10,5,5 \(x,y,w,h\) has no area inside'):
+        page((64, 10, 5, 5), 'bad')
 
 
 # ---------------------------------------------------------------------- docs

@@ -389,6 +389,21 @@ def test_dite_hrnet_takes_no_short_cut():
         collect(net.fuse_for_inference(), x)
 
 
+def test_a_strangers_fast_is_left_alone():
+    class Fast(SEAttention):
+        fast = True
+
+        def forward(self, x):
+            assert self.fast is True
+            return super().forward(x)
+
+    net = nn.Sequential(Fast(16)).eval()
+    net[0].fast = True
+    with torch.no_grad(), record(net) as found:
+        net(torch.randn(1, 16, 8, 8))
+    assert net[0].fast is True and len(found) == 1
+
+
 # -------------------------------------------------------------- whole models
 @pytest.fixture(scope='module')
 def models(tmp_path_factory, mmpose_scope):

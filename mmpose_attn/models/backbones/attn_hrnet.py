@@ -210,7 +210,8 @@ class AttnHRNet(PluginHost, HRNet):
 
     def _make_stage(self, layer_config, in_channels, multiscale_output=True):
         count, branches = layer_config['num_modules'], layer_config['num_branches']
-        is_stage4 = layer_config is getattr(self, 'stage4_cfg', None)
+        # HRNet's constructor makes one stage after the other
+        is_stage4 = hasattr(self, 'stage3')
         exchanges = {'all': count, 'stages': 1, 'final': int(is_stage4)}[self.fusion]
         modules = []
         for left in reversed(range(count)):

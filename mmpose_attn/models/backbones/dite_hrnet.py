@@ -129,7 +129,7 @@ class DiteBlock(BaseModule):
     ) -> None:
         super().__init__()
         halves = [width // 2 for width in channels]
-        self.with_cp, self.fast = with_cp, True
+        self.with_cp = with_cp
         self.dcm = DenseContextModeling(halves, ratio, pooling, norm_cfg)
         self.conv = nn.ModuleList(
             DynamicSplitConv(*args, norm_cfg) for args in zip(halves, num_groups, num_kernels)

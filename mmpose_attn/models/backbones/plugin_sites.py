@@ -2,11 +2,13 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from mmcv.cnn import build_plugin_layer
 from mmengine.logging import print_log
 from mmengine.model import BaseModule, PretrainedInit, initialize
+from mmengine.registry import MODELS
 from torch import nn
 
 
@@ -145,15 +147,19 @@ class PluginHost:
 
     @staticmethod
     def _build_plugin(cfg: dict, channels: int) -> nn.Module:
-        try:
-            return build_plugin_layer(copy.deepcopy(cfg), in_channels=channels)[1]
-        except KeyError as error:
-            if 'registry' not in str(error):
-                raise
+        kind = cfg['type']
+        if isinstance(kind, str):
+            with MODELS.switch_scope_and_registry(None) as registry, suppress(RuntimeError):
+                kind = registry.get(kind)
+        if not isinstance(kind, type):
             raise KeyError(
                 f'plugins: no plugin is registered as {cfg["type"]!r}. Is its module imported '
                 '(custom_imports in the config), and is default_scope mmpose?'
-            ) from error
+            )
+        try:
+            return build_plugin_layer(dict(copy.deepcopy(cfg), type=kind), in_channels=channels)[1]
+        except KeyError as error:  # of something inside, such as its norm
+            raise KeyError(f'plugins: {kind.__name__} cannot be built: {error.args[0]}') from error
 
     # ------------------------------------------------------ initialisation
     def init_weights(self) -> None:
