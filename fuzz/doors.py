@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import warnings
 from contextlib import closing, redirect_stdout
 from io import BytesIO, StringIO
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -25,6 +27,7 @@ from mmpose_attn.apis.service import first_frame
 from mmpose_attn.apis.sources import find_sources, read_frames
 from mmpose_attn.complexity import published
 from mmpose_attn.datasets import CheckedCocoDataset
+from mmpose_attn.datasets.convert import convert_dataset
 from mmpose_attn.engine import CheckpointError
 from mmpose_attn.evaluation.coco_metric import CheckedCocoMetric
 from mmpose_attn.visualization.curves import read_curve
@@ -50,8 +53,8 @@ def make_doors(folder: Path) -> dict[str, Door]:
     for image in _coco()['images']:
         cv2.imwrite(str(pictures / image['file_name']), _noise(image['height'], image['width']))
     makers = (
-        _pictures, _videos, _page, _annotations, _detections, _evaluator, _boxes, _ids,
-        _checkpoints, _onnx, _journals, _metafiles, _logs,
+        _pictures, _videos, _page, _annotations, _detections, _evaluator, _exports, _yolo, _boxes,
+        _ids, _checkpoints, _onnx, _journals, _metafiles, _logs,
     )  # fmt: skip
     doors = (make(folder) for make in makers)
     return {door.name: door for door in doors}
@@ -212,6 +215,68 @@ def _ids(folder: Path) -> Door:
         find_sources(folder / 'pictures', path)
 
     return Door('ids', _json(_coco()), enter, _BAD_FILE, mutate_json)
+
+
+def _exports(folder: Path) -> Door:
+    """Exports of programs for annotation, each with its ending."""
+    pictures, size = folder / 'pictures', dict(imageWidth=96, imageHeight=80)
+    box = dict(label='person', shape_type='rectangle', points=[[5, 5], [60, 70]], group_id=1)
+    point = dict(label='k0', shape_type='point', points=[[20.5, 30]], group_id=1)
+    labelme = dict(size, imagePath='000000000001.jpg', shapes=[box, point], flags={})
+    geometry = dict(original_width=96, original_height=80, from_name='a', to_name='b')
+    regions = [
+        dict(geometry, id='r', type='rectanglelabels', value=dict(
+            x=5, y=5, width=60, height=70, rotation=0, rectanglelabels=['person'])),
+        dict(geometry, id='p', type='keypointlabels', parentID='r', value=dict(
+            x=20, y=30, width=1, keypointlabels=['k0'])),
+    ]  # fmt: skip
+    task = dict(id=1, data=dict(image='/x/000000000001.jpg'), annotations=[dict(result=regions)])
+    seeds = [
+        *(('.coco', data) for _, data in _json(_coco())),
+        *(('.labelme', data) for _, data in _json(labelme)),
+        *(('.studio', data) for _, data in _json([task])),
+    ]
+
+    def enter(path: Path) -> None:
+        kind = dict(coco='coco', labelme='labelme', studio='label-studio')[path.suffix[1:]]
+        with TemporaryDirectory(dir=folder) as work:
+            source = Path(work, 'source')
+            source.mkdir()
+            source /= 'a.json'
+            shutil.copy(path, source)
+            convert_dataset(
+                [source.parent if kind == 'labelme' else source],
+                Path(work, 'out'),
+                kind,
+                images=pictures,
+                keypoints=None if kind == 'coco' else ['k0', 'k1'],
+                outside='unlabel',
+            )
+
+    return Door('exports', seeds, enter, _BAD_FILE, mutate_json)
+
+
+def _yolo(folder: Path) -> Door:
+    """A line of YOLO-pose's labels, or the data.yaml of a data set."""
+    text = 'path: .\ntrain: images\nnames: {0: person}\nkpt_shape: [2, 3]\nflip_idx: [1, 0]\n'
+    lines = ''.join(f'0 0.5 0.5 0.4 0.{i} 0.5 0.5 2 0.55 0.5 1\n' for i in (3, 4, 5))
+    seeds = [('.yaml', text.encode()), ('.txt', lines.encode())]
+    good = dict(seeds)
+    picture = (folder / 'pictures' / '000000000001.jpg').read_bytes()
+
+    def enter(path: Path) -> None:
+        with TemporaryDirectory(dir=folder) as work:
+            for name, data in (
+                ('images/a.jpg', picture),
+                ('labels/a.txt', good['.txt']),
+                ('data.yaml', good['.yaml']),
+            ):
+                place = Path(work, name)
+                place.parent.mkdir(exist_ok=True)
+                place.write_bytes(path.read_bytes() if place.suffix == path.suffix else data)
+            convert_dataset([Path(work, 'data.yaml')], Path(work, 'out'), 'yolo', 'coco')
+
+    return Door('yolo', seeds, enter, _BAD_FILE)
 
 
 def _journals(folder: Path) -> Door:

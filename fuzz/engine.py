@@ -43,7 +43,9 @@ class Door:
     mutate: Mutator = mutate_bytes
 
     def case(self, seed: int, number: int) -> tuple[str, bytes]:
-        """Ending and contents of a mutated file."""
+        """Ending and contents of a mutated file; of the first good one for number 0."""
+        if not number:
+            return self.seeds[0]
         random = Random(f'{seed} {self.name} {number}')
         suffix, data = random.choice(self.seeds)
         return suffix, self.mutate(data, random, [other for _, other in self.seeds])
@@ -51,7 +53,7 @@ class Door:
 
 @dataclass
 class Verdict:
-    """``kind`` is ``result``, ``error``, ``crash``, ``hang``, ``memory`` or ``undocumented``."""
+    """``kind`` is result, error, crash, hang, memory, undocumented, or refused (of a good file)."""
 
     kind: str
     detail: str = ''
@@ -242,6 +244,8 @@ def run(
             workers[door.name] = worker
         if door.name not in workers:
             worker.end()
+        if not number and verdict.kind == 'error':
+            verdict = Verdict('refused', f'a good file: {verdict.detail}', verdict.seconds)
         tally.seconds += time.monotonic() - start
         tally.add(verdict)
         what = f'{verdict.kind}: {verdict.detail.splitlines()[0]}' if verdict.bad else ''

@@ -68,6 +68,12 @@ def test_findings_are_kept(tmp_path):
     assert door.case(1, number) == ('.txt', kept.read_bytes())
 
 
+def test_a_door_that_refuses_good_files_is_a_finding(tmp_path):
+    door = engine.Door('door', [('.txt', b'good')], refused, (ValueError,))
+    tally = engine.run([door], 0.1, seed=1, out=tmp_path)['door']
+    assert list(tally.findings) == ['refused: a good file: ValueError']
+
+
 @pytest.mark.parametrize('mutate', [mutate_bytes, mutate_json, mutate_png, mutate_zip])
 def test_mutations_differ_and_repeat(mutate):
     seed = b'[{"id": 1, "bbox": [1, 2, 3, 4]}, "text", null]'

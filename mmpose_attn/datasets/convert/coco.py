@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmpose_attn.files import read_json
+from mmpose_attn.files import path_inside, read_json
 
 from .pictures import check_size, picture_size
 from .records import Annotated, Item, Keypoints, Picture, make_item, make_keypoints
@@ -70,7 +70,8 @@ def read_coco(
         place = {entry['id']: i for i, entry in enumerate(categories)}
         made = {}
         for ident, entry in pictures.items():
-            where, path = f'{file}: image {ident}', images / str(entry.get('file_name'))
+            where = f'{file}: image {ident}'
+            path = path_inside(images, str(entry.get('file_name')), f'{where}: its file name')
             if entry.get('width') and entry.get('height'):
                 size = check_size(path, (entry['width'], entry['height']), where)
             else:

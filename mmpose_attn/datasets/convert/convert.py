@@ -80,7 +80,14 @@ def convert_dataset(
         if value not in choices:
             raise ValueError(f'{name} is one of {", ".join(choices)}, got {value!r}')
     known = read_metainfo(Path(metainfo)) if metainfo else None
-    data = _read(kind, named, known, keypoints, Path(images) if images else None, outside)
+    try:
+        data = _read(kind, named, known, keypoints, Path(images) if images else None, outside)
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        # a list where an object is expected, and whatever else a program would not write
+        raise ValueError(
+            f'{", ".join(map(str, named.values()))}: something in it is not what {kind} writes '
+            f'({error!r:.300})'
+        ) from error
     if sigma is not None:
         k = data.keypoints
         data.keypoints = Keypoints(k.names, k.swaps, (float(sigma),) * len(k), k.skeleton)

@@ -78,6 +78,12 @@ def _read_file(
         path = elsewhere.find([Path(*parts).as_posix()], str(file))
     else:
         path = (file.parent / Path(*parts)).resolve()
+        # pictures in a folder beside that of the files are usual
+        if not path.is_relative_to(root.resolve().parent):
+            raise ValueError(
+                f'{file}: imagePath {stated!r} leads far out of {root}: give the folder of the '
+                'pictures by --images'
+            )
     size = contents.get('imageWidth'), contents.get('imageHeight')
     if not all(isinstance(side, int) for side in size):
         raise ValueError(f'{file}: it has no imageWidth and imageHeight')
