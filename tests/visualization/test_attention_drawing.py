@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmpose.registry import MODELS
 
 from mmpose_attn.apis import save_attention_maps
@@ -22,7 +23,7 @@ from mmpose_attn.visualization import attention_drawing
 from mmpose_attn.visualization.attention_drawing import draw_html, draw_png, panels, spread
 from mmpose_attn.visualization.attention_maps import SiteMaps, attention_sites
 from tests.helpers import ROOT
-from tests.inference_helpers import write_networks
+from tests.inference_helpers import save_weights, write_networks
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (96, 64, 3), dtype=np.uint8)
 PLUGINS = """
@@ -232,10 +233,10 @@ def networks(tmp_path_factory):
     found = write_networks(folder)
     found['plain'] = found['topdown']
     for kind in ('topdown', 'bottomup'):
-        config, checkpoint = found[kind]
         path = folder / f'{kind}_attention.py'
-        path.write_text(f'_base_ = [{str(config)!r}]\n{PLUGINS}')
-        found[kind] = path, checkpoint
+        path.write_text(f'_base_ = [{str(found[kind][0])!r}]\n{PLUGINS}')
+        with DefaultScope.overwrite_default_scope('mmpose'):
+            found[kind] = path, save_weights(path, path.with_suffix('.pth'))
     return found
 
 
