@@ -1,7 +1,6 @@
 """Hooks: importing this module registers them into MMPose's ``HOOKS``."""
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -39,15 +38,10 @@ class AgreementHook(Hook):
         found = find_disagreements(parts)
         if found:
             raise DisagreementError(found)
-        may_differ = [f'{prefix}*' for prefix in getattr(parts.model, 'partial_load', ())]
-        if not is_checked(parts.model):
-            register_shape_check(parts.model, may_differ)
-        # init_cfg loads into a part of the model alone, whose keys have no prefix then
-        for name, module in parts.model.named_children():
+        # init_cfg loads into a part of the model alone
+        for module in (parts.model, *parts.model.children()):
             if not is_checked(module):
-                own = [p.removeprefix(f'{name}.') for p in may_differ if p.startswith(f'{name}.')]
-                whole = any(fnmatchcase(f'{name}.', pattern) for pattern in may_differ)
-                register_shape_check(module, ['*'] if whole else own)
+                register_shape_check(module)
         starts = isinstance(runner._train_loop, BaseLoop) and not runner._resume
         if not starts and not self.allow_missing:
             remedy = '--cfg-options default_hooks.agreement.allow_missing=True goes on without.'
@@ -56,10 +50,8 @@ class AgreementHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """A test by the names of the training; a training goes on only from one."""
         if runner._resume and 'epoch' not in (checkpoint.get('meta') or {}):
-            raise ValueError(
-                f'{runner._load_from or runner.work_dir} holds weights alone, no state of a '
-                'training to resume: start from it with load_from and without resume'
-            )
+            # once the weights have been found to fit
+            parts_of_runner(runner).model.register_load_state_dict_post_hook(_no_training)
         trained = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
         names = list((trained.get('keypoint_id2name') or {}).values())
         if isinstance(runner._train_loop, BaseLoop) or not names:
@@ -77,6 +69,13 @@ class AgreementHook(Hook):
             self._handle = None
 
     before_train = before_val = before_test = _loaded
+
+
+def _no_training(*_: Any) -> None:
+    raise ValueError(
+        'the checkpoint to resume from holds weights alone, no state of a training: start from it '
+        'with load_from=FILE resume=False'
+    )
 
 
 @HOOKS.register_module()
@@ -129,7 +128,7 @@ class PlainCheckpointHook(Hook):
             if isinstance(history, dict):
                 log, count = (history[key].cpu().numpy() for key in ('log', 'count'))
                 scalars[name] = HistoryBuffer(log, count, history['max_length'])
-        if runner._resume:
+        if runner._resume and 'meta' in checkpoint:
             # The runner compares the bytes of the two and warns if they differ.
             current = getattr(runner.train_dataloader.dataset, 'metainfo', None)
             if _plain(checkpoint['meta'].get('dataset_meta')) == _plain(current):
