@@ -28,6 +28,7 @@ from mmpose_attn.engine import (
     CorruptCheckpointError,
     UnsafeCheckpointError,
     check_shapes,
+    checkpoint,
     install_safe_loading,
     register_shape_check,
 )
@@ -436,6 +437,28 @@ def test_hostile_download_is_refused(server, tmp_path):
     with pytest.raises(pickle.UnpicklingError):
         mmengine_checkpoint.load_from_http(f'{url}/hostile.pth')
     assert not created.exists()
+
+
+def test_older_torch_reads_weights_alone(server, tmp_path, monkeypatch):
+    """What is done below 2.6, where torch.load is not protected unless it is told so."""
+    folder, url = server
+    created = tmp_path / 'created'
+    torch.save(dict(state_dict=dict(a=torch.ones(2)), meta=dict(epoch=1)), folder / 'good.pth')
+    save_zip(Call(os.system, f'echo > {created}'), folder / 'hostile.pth')
+    monkeypatch.setattr(checkpoint, '_PROTECTED', False)
+    seen = []
+
+    def unprotected(*args, weights_only=False, **kwargs):
+        seen.append(weights_only)
+        return torch_load(*args, weights_only=weights_only, **kwargs)
+
+    torch_load = torch.load
+    monkeypatch.setattr(torch, 'load', unprotected)
+    for place in (folder, url):
+        assert load(f'{place}/good.pth')['meta']['epoch'] == 1
+        with pytest.raises(UnsafeCheckpointError, match=r'hostile\.pth .*system'):
+            load(f'{place}/hostile.pth')
+    assert seen and all(seen) and not created.exists()
 
 
 def test_install_is_idempotent():
