@@ -24,18 +24,8 @@ def find_images(images: list[dict], folder: str, report: Report) -> None:
     corrected in place if that file is there.
 
     Raises:
-        ValueError: a name leads out of the folder, where there is one.
+        ValueError: a file that is there lies outside of the folder, if there is one.
     """
-    if folder:
-        for image in images:
-            try:
-                # a slash can be written as a percent sign, too
-                path_inside(folder, unquote(image['file_name']))
-            except ValueError as error:
-                raise ValueError(
-                    f'{report.file}: image {image["id"]}: {error}. Write names below '
-                    'data_prefix into the annotations'
-                ) from None
     if '://' in folder:
         return
     files = _Files(folder)
@@ -43,11 +33,13 @@ def find_images(images: list[dict], folder: str, report: Report) -> None:
     for image in images:
         name = image['file_name']
         if files.exists(name):
+            _check_inside(folder, image, report)
             continue
         slashed = name.replace('\\', '/')
         for other in (slashed, unquote(slashed)):
             if other != name and files.exists(other):
                 image['file_name'] = other
+                _check_inside(folder, image, report)
                 renamed.append(other)
                 break
         else:
@@ -67,6 +59,18 @@ def find_images(images: list[dict], folder: str, report: Report) -> None:
             _REMEDY,
             missing=True,
         )
+
+
+def _check_inside(folder: str, image: dict, report: Report) -> None:
+    if not folder:  # the names are whole paths
+        return
+    try:
+        path_inside(folder, image['file_name'])
+    except ValueError as error:
+        raise ValueError(
+            f'{report.file}: image {image["id"]}: {error}. Write names below data_prefix into the '
+            'annotations'
+        ) from None
 
 
 class _Files:
