@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,6 +98,7 @@ def parse_json(data: bytes, name: str, kind: type = object, nan: bool = False) -
         long = b'0' * (_MOST_DIGITS + 1) in data.translate(_ZEROS)
         steps = np.frombuffer(data.translate(_STEPS, _NO_BRACKETS), np.int8)
         deep = steps.size and steps.cumsum(dtype=np.int32).max() > MOST_DEPTH
+        half = re.search(rb'\\u[dD][89a-fA-F]', data)
         text = data.decode('utf-8-sig')
         del data, steps
         contents = json.loads(
@@ -107,6 +109,8 @@ def parse_json(data: bytes, name: str, kind: type = object, nan: bool = False) -
         )
         if deep:
             _check_depth(contents)
+        if half:
+            _check_text(contents)
     except UnicodeDecodeError as error:
         raise ValueError(f'{name} is not valid JSON: not UTF-8 ({error})') from None
     except RecursionError:
@@ -153,6 +157,13 @@ def _integer(text: str) -> int:
 
 def _no_constant(text: str) -> None:
     raise ValueError(f'{text} is no number')
+
+
+def _check_text(contents: Any) -> None:
+    try:
+        json.dumps(contents, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f'a text has half a character ({error.reason})') from None
 
 
 def _check_depth(contents: Any) -> None:

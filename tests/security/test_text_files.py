@@ -34,6 +34,7 @@ HOSTILE_JSON = {
     'twice within': b'{"images": [{"id": 1, "file_name": "a", "id": 2}]}',
     'long integer': b'[' + b'9' * 5000 + b']',
     'beyond 64 bits': b'[{"id": 9223372036854775808}]',
+    'half a character': b'[{"file_name": "a\\ud800.jpg"}]',
     'other type': b'"images"',
     'null': b'null',
 }
@@ -77,6 +78,8 @@ def test_good_json(tmp_path):
     value = {'deep': deep, 'text': '[' * 500 + '9' * 500, 'id': 2**63 - 1}
     path.write_bytes(b'\xef\xbb\xbf' + json.dumps(value).encode())
     assert read_json(path, kind=dict) == value
+    path.write_text(r'["\ud83d\ude00"]')
+    assert read_json(path) == ['\U0001f600']
     path.write_text('[NaN, 1e5, 0.12345678901234567890123, -9223372036854775808]')
     with pytest.raises(ValueError, match=r'good\.json .*NaN is no number'):
         read_json(path)
