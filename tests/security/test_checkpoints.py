@@ -118,6 +118,19 @@ def test_a_changed_byte_of_a_weight_is_noticed(tmp_path):
         load(path)
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.serialization, 'set_crc32_options'), reason='torch always writes checksums'
+)
+def test_an_archive_without_checksums_loads(tmp_path):
+    before = torch.serialization.get_crc32_options()
+    try:
+        torch.serialization.set_crc32_options(False)
+        torch.save({'state_dict': {'weight': torch.arange(5.0)}}, tmp_path / 'a.pth')
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert load(tmp_path / 'a.pth')['state_dict']['weight'].tolist() == [0, 1, 2, 3, 4]
+
+
 def test_parts_with_paths_leave_nothing(tmp_path):
     folder = tmp_path / 'a' / 'b'
     folder.mkdir(parents=True)
