@@ -104,6 +104,7 @@ class IsolatedMedia:
                 path=os.path.abspath(path),
                 pixels=limits.pixels,
                 seconds=None if math.isinf(limits.seconds) else limits.seconds,
+                frames=None if math.isinf(limits.frames) else limits.frames,
             )
             with suppress(OSError):  # it is dead: receive says so
                 self._process.stdin.write(json.dumps(order).encode() + b'\n')
