@@ -44,7 +44,7 @@ _POLICY = (
     "frame-ancestors 'none'"
 )
 _FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'"
-_HEADERS = {
+HEADERS = {
     'x-content-type-options': 'nosniff',
     'x-frame-options': 'DENY',
     'referrer-policy': 'no-referrer',
@@ -191,12 +191,21 @@ class Guard:
                 count = self.jobs(address)
                 if count >= self.most_jobs:
                     return _detail(429, f'{count} jobs of yours wait already: try again then.')
-                await self.app(scope, receive, send)
-                return None
+                answer: list[Message] = []
+                await self.app(scope, receive, _keep(answer))
+            for message in answer:  # or who does not read it would keep all others waiting
+                await send(message)
+            return None
 
     def _is_inside(self, path: str) -> bool:
+        # Gradio fetches what begins like an address, and enough '..' would lead that here
+        given = Path(path)
         try:
-            return self.folder in Path(path).resolve().parents
+            return (
+                given.is_absolute()
+                and '..' not in given.parts
+                and self.folder in given.resolve().parents
+            )
         except (OSError, ValueError, RuntimeError):
             return False
 
@@ -250,7 +259,7 @@ def _with_headers(path: str, send: Send) -> Send:
             headers = MutableHeaders(raw=list(message.get('headers', ())))
             for name in [name for name in headers if name.startswith('access-control-')]:
                 del headers[name]
-            for name, value in _HEADERS.items():
+            for name, value in HEADERS.items():
                 headers.setdefault(name, value)
             policy = _FILE_POLICY if path.startswith(_FILE) else _POLICY.format(scripts='')
             headers.setdefault('content-security-policy', policy)
@@ -311,6 +320,13 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return {'type': 'http.request', 'body': body, 'more_body': False}
 
     return received
+
+
+def _keep(messages: list[Message]) -> Send:
+    async def kept(message: Message) -> None:
+        messages.append(message)
+
+    return kept
 
 
 def _paths(value: Any) -> Iterator[str]:

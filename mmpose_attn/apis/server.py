@@ -5,11 +5,13 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .addresses import visitor
+from .guard import HEADERS
 
 _CONNECTIONS, _OF_ADDRESS = 512, 64
 _HEADERS = 20  # seconds until a connection has sent those of its next request
@@ -24,7 +26,7 @@ class _Protocol(H11Protocol):
         super().connection_made(transport)
         self.address = visitor(self.client[0])
         self.counts[self.address] += 1
-        if self.counts[self.address] > _OF_ADDRESS:
+        if self.counts[self.address] > _OF_ADDRESS or self.counts.total() > _CONNECTIONS:
             transport.abort()
         self.loop.call_later(_HEADERS, self._end_if_silent, None)
 
@@ -33,6 +35,15 @@ class _Protocol(H11Protocol):
         if not self.counts[self.address]:
             del self.counts[self.address]
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no request is answered before the guard, and with its headers all the same."""
+        headers = {**HEADERS, 'content-type': 'text/plain', 'connection': 'close'}
+        headers['content-security-policy'] = "default-src 'none'; frame-ancestors 'none'"
+        answer = h11.Response(status_code=400, headers=list(headers.items()), reason='Bad Request')
+        for event in (answer, h11.Data(data=msg.encode()), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
 
     def _end_if_silent(self, last: object) -> None:
         """Ends the connection if there was no request since the last one was answered."""
@@ -76,7 +87,6 @@ def make_server(
         ws='none',
         proxy_headers=False,  # anybody can send them
         server_header=False,
-        limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=2,
     )
     return _Server(config, begun, ends)

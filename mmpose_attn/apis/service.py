@@ -35,7 +35,7 @@ from .summary import plural
 
 WHOLE_IMAGE = 'none: the picture is one person'
 # Of what strangers drop. Decoded and drawn a pixel takes six bytes.
-LIMITS = Limits(pixels=50_000_000, seconds=20 * 60)
+LIMITS = Limits(pixels=50_000_000, seconds=20 * 60, frames=20 * 60 * 120)
 _PREVIEW = threading.Lock()  # one at a time, so that memory has a bound
 _SHOWN_SIDE = 1600  # pixels of what a browser gets to see
 _MOST_SITES = 60  # attention modules that are drawn

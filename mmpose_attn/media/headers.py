@@ -16,7 +16,8 @@ _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: 
 _PNG_KEPT = {b'IHDR', b'PLTE', b'tRNS', b'IDAT', b'IEND', b'eXIf'}
 _MOST_SCANS = 200  # of a progressive JPEG, ten of which are usual; each goes over all pixels
 _MOST_EXIF = 2**16
-_TIFF_SIZES = {1: 1, 3: 2, 4: 4, 16: 8}  # bytes of the types that lengths have
+# bytes of the types of whole numbers, among them signed ones, in which libtiff takes lengths too
+_TIFF_SIZES = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 16: 8, 17: 8}
 # none, fax, LZW, JPEG, deflate, PackBits: what OpenCV's wheels decode within bounds
 _TIFF_PACKINGS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946}
 

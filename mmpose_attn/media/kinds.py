@@ -32,7 +32,7 @@ def _picture(name: str) -> Kind:
 JPEG, PNG, BMP, TIFF, WEBP, AVIF = map(_picture, ('JPEG', 'PNG', 'BMP', 'TIFF', 'WebP', 'AVIF'))
 GIF, MOVING_GIF = _picture('GIF'), Kind('animated GIF', 'video', 'gif')
 _MOV = 'mov,mp4,m4a,3gp,3g2,mj2'
-_MP4 = Kind('MP4, MOV or 3GP', 'video', _MOV)
+MP4 = Kind('MP4, MOV or 3GP', 'video', _MOV)
 _TS = Kind('MPEG transport stream', 'video', 'mpegts')
 _CONVERT = 'is not read: convert it to JPEG, PNG or MP4'
 _NAMES_OTHERS = 'names other files and is never followed: give the files themselves'
@@ -53,7 +53,7 @@ _SIGNATURES = (
     (0, b'\x30\x26\xb2\x75\x8e\x66\xcf\x11', Kind('Windows Media', 'video', 'asf')),
     (0, b'\0\0\x01\xba', Kind('MPEG program stream', 'video', 'mpeg')),
     (0, b'\0\0\x01\xb3', Kind('MPEG video', 'video', 'mpegvideo')),
-    *((4, box, _MP4) for box in (b'moov', b'mdat', b'wide', b'free', b'skip', b'pnot')),
+    *((4, box, MP4) for box in (b'moov', b'mdat', b'wide', b'free', b'skip', b'pnot')),
     (0, b'\0\0\0\x0cjP  ', Kind('JPEG 2000', why=_CONVERT)),
     (0, b'\xff\x4f\xff\x51', Kind('JPEG 2000', why=_CONVERT)),
     (0, b'\0\0\0\x0cJXL ', Kind('JPEG XL', why=_CONVERT)),
@@ -142,7 +142,7 @@ def _iso(head: bytes) -> Kind | None:
         return Kind('Canon raw picture', why=_CONVERT)
     if major in (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b'msf1'):
         return Kind('HEIC', why='no decoder is there for: convert it to JPEG')
-    return _MP4
+    return MP4
 
 
 def _bitmap(head: bytes) -> Kind | None:

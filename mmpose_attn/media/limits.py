@@ -27,6 +27,7 @@ class Limits:
     Attributes:
         pixels: of a picture or frame. By default 268 million (16384 x 16384).
         seconds: of a video.
+        frames: of a video, which can have millions in a second.
 
     A picture's file, and what a TIFF unpacks to, have at most ``bytes``: eight a
     pixel, which is 16 bits in four channels.
@@ -34,6 +35,7 @@ class Limits:
 
     pixels: int = 2**28
     seconds: float = math.inf
+    frames: float = math.inf
 
     @property
     def millions(self) -> int:
@@ -50,10 +52,12 @@ class Limits:
         if width * height > self.pixels:
             raise MediaError(f'has more than {self.millions} million pixels: make it smaller')
 
-    def check_length(self, seconds: float) -> None:
+    def check_length(self, seconds: float, frames: int) -> None:
         """Raises :class:`MediaError` if a video is too long."""
         if seconds > self.seconds:
             raise MediaError(f'is longer than {self.seconds / 60:g} minutes: cut it')
+        if frames > self.frames:
+            raise MediaError(f'has more than {self.frames} frames: cut it')
 
 
 ORDINARY = Limits()

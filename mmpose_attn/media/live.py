@@ -78,7 +78,7 @@ class LiveStream:
         self._container = self._stream = None
         self.fps, self.live, self.count = 30.0, True, None
         if not self._pipe:
-            scheme = urlsplit(address).scheme.lower()
+            scheme = _scheme(address)
             if scheme not in _PROTOCOLS:
                 raise MediaError(
                     f'is an address of a kind that is not read; these are: {", ".join(_PROTOCOLS)}'
@@ -91,7 +91,7 @@ class LiveStream:
         if self._pipe:
             file = _PipeReader(self.address, self._wait)
         else:
-            scheme = urlsplit(self.address).scheme.lower()
+            scheme = _scheme(self.address)
             options['protocol_whitelist'] = _PROTOCOLS[scheme]
             if scheme.startswith('rtsp'):
                 format_ = options['format_whitelist'] = 'rtsp'
@@ -191,6 +191,13 @@ class _PipeReader:
     def close(self) -> None:
         if self._own:
             os.close(self._pipe)
+
+
+def _scheme(address: str) -> str:
+    try:
+        return urlsplit(address).scheme.lower()
+    except ValueError as error:  # a bracket that is not closed
+        raise MediaError(f'is no address: {error}') from error
 
 
 def _is_fifo(path: str) -> bool:

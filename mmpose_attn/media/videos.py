@@ -12,7 +12,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from .kinds import readable
+from .boxes import check_boxes
+from .kinds import MP4, readable
 from .limits import ORDINARY, Limits, UnknownKind, UnreadKind
 
 av.logging.set_level(av.logging.PANIC)  # the errors here say what is wrong
@@ -68,6 +69,8 @@ class Video:
 
     def __init__(self, path: str | os.PathLike, limits: Limits = ORDINARY) -> None:
         kind = readable(path, 'video')
+        if kind is MP4:
+            check_boxes(path)
         self._limits = limits
         path = os.path.abspath(path)
         self._container = open_container(
@@ -83,7 +86,7 @@ class Video:
             self._stream = video_stream(self._container, kind.name, limits)
             self.fps = frame_rate(self._stream)
             self._seconds = _seconds(self._container, self._stream)
-            limits.check_length(self._seconds)
+            limits.check_length(self._seconds, self._stream.frames)
             self.count = self._stream.frames or int(self._seconds * self.fps + 0.5) or None
         except BaseException:
             self.close()
@@ -109,6 +112,9 @@ class Video:
             if shot.time > self._limits.seconds:
                 minutes = self._limits.seconds / 60
                 yield Shot(None, shot.time, f'the video goes on after {minutes:g} minutes')
+                return
+            if read > self._limits.frames:
+                yield Shot(None, shot.time, f'the video goes on after {read - 1} frames')
                 return
             yield shot
         count, large = self.count or 0, _TOO_LARGE.format(self._limits.millions)

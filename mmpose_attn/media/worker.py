@@ -104,6 +104,7 @@ class IsolatedMedia:
                 path=os.path.abspath(path),
                 pixels=limits.pixels,
                 seconds=None if math.isinf(limits.seconds) else limits.seconds,
+                frames=None if math.isinf(limits.frames) else limits.frames,
             )
             with suppress(OSError):  # it is dead: receive says so
                 self._process.stdin.write(json.dumps(order).encode() + b'\n')
@@ -132,8 +133,9 @@ class IsolatedMedia:
             yield Shot(message.image, seconds, message.text or None)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; the next one starts, which before would have slowed this one."""
         _end(self._process)
+        prepare(self._bounds)
 
     def _receive(self) -> wire.Message:
         slow = threading.Timer(self._bounds.wait, self._process.kill)
@@ -170,14 +172,14 @@ _spare: list[tuple[Bounds, subprocess.Popen]] = []
 
 
 def _ready(bounds: Bounds) -> subprocess.Popen:
-    """A process that waits for a file; the next one starts meanwhile."""
+    """A process that waits for a file."""
     with _lock:
         kept, process = _spare.pop() if _spare else (None, None)
-        if process is not None and (kept != bounds or process.poll() is not None):
-            _end(process)
-            process = None
-        _spare.append((bounds, _start(bounds)))
-    return process or _start(bounds)
+    if process is not None and kept == bounds and process.poll() is None:
+        return process
+    if process is not None:
+        _end(process)
+    return _start(bounds)
 
 
 def prepare(bounds: Bounds = USUAL) -> None:

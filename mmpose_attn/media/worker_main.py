@@ -33,10 +33,10 @@ def main() -> None:
     order = json.loads(sys.stdin.buffer.readline() or 'null')
     if order is None:
         return  # never needed
-    seconds = math.inf if order['seconds'] is None else order['seconds']
+    length = (math.inf if order[name] is None else order[name] for name in ('seconds', 'frames'))
     try:
         _allow(cpu)
-        media = open_media(order['path'], Limits(order['pixels'], seconds))
+        media = open_media(order['path'], Limits(order['pixels'], *length))
         numbers = media.count or math.nan, media.fps or math.nan
         wire.send(write, wire.Message(wire.OPENED, media.medium, None, *numbers))
         _allow(cpu)

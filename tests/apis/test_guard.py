@@ -1,5 +1,6 @@
 """What stands before the page, by plain requests to the page itself."""
 
+import asyncio
 import io
 import json
 import re
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
 
 from mmpose_attn.apis.service import WHOLE_IMAGE, PoseService
 from tests.helpers import ROOT
@@ -448,6 +450,50 @@ def test_headers(page, client):
     assert 'sandbox' in policy(client.get(f'{page}gradio_api/file={path}'))
 
 
+@pytest.mark.parametrize('request_', ['?', 'GET / HTTP/1.1\r\nHost: a\r\nHost: b', 'GET /'])
+def test_what_is_no_request_gets_them_too(page, request_):
+    status, answer = raw(page, f'{request_}\r\n\r\n')
+    assert status == 400
+    for header in (b'nosniff', b'x-frame-options: DENY', b"default-src 'none'", b'no-referrer'):
+        assert header.lower() in answer.lower()
+
+
+def test_who_does_not_read_an_answer_keeps_nobody_waiting(service):
+    from mmpose_attn.apis.guard import Guard
+
+    body = json.dumps(dict(data=[], fn_index=3, session_hash='x')).encode()
+    scope = dict(type='http', method='POST', path='/gradio_api/queue/join', query_string=b'')
+    scope |= dict(headers=[(b'host', b'localhost')], server=('127.0.0.1', 80))
+
+    async def page(scope, receive, send):
+        await PlainTextResponse('done')(scope, receive, send)
+
+    async def both():
+        guard = Guard(
+            page, names=[], folder=service.folder, uploads=None, functions=[3], jobs=lambda _: 0
+        )
+
+        async def receive():
+            return dict(type='http.request', body=body, more_body=False)
+
+        async def never(message):
+            await asyncio.Event().wait()
+
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        first = dict(scope, client=('192.0.2.1', 1))
+        stuck = asyncio.create_task(guard(first, receive, never))
+        await asyncio.sleep(0.1)
+        await asyncio.wait_for(guard(dict(scope, client=('192.0.2.2', 1)), receive, send), 5)
+        assert not stuck.done() and sent[0]['status'] == 200
+        stuck.cancel()
+
+    asyncio.run(both())
+
+
 # ----------------------------------------------------------- Gradio's interface, directly
 def test_a_job_by_requests_alone(page, client, pictures, service):
     path = upload(client, page, min(pictures.iterdir()).read_bytes()).json()[0]
@@ -473,6 +519,10 @@ def test_files_that_nobody_dropped(page, client, service, tmp_path):
         f'{link}/hostname',
         'file:///etc/hostname',
     ]
+    # seem to end in the folder, and are addresses to Gradio
+    up = '../' * 40 + str(service.folder.resolve()).lstrip('/')
+    bad += [f'{scheme}://192.0.2.1/{up}/x.jpg' for scheme in ('http', 'https', 'HTTP', 'ftp')]
+    bad += [f'{service.folder}/a/../x.jpg', f'./{up}/x.jpg', f'file:///{up}/x.jpg']
     bad += [f'{service.folder}/\0', str(ROOT / 'README.md'), 'data:image/png;base64,AAAA', '\ud800']
     for path in bad:
         for data in (file_data(path), [file_data(path)], {'a': {'b': file_data(path)}}):
@@ -483,7 +533,7 @@ def test_files_that_nobody_dropped(page, client, service, tmp_path):
                 )
                 assert answer.status_code in (400, 403), path
         if path.isprintable():
-            assert client.get(f'{page}gradio_api/file={path}').status_code in (403, 404), path
+            assert get(page, f'/gradio_api/file={path}', LOCAL)[0] in (403, 404), path
     for odd in (1, None, [], {}, True):
         data = dict(file_data('x'), path=odd)
         assert call(client, page, 'preview', data).status_code == 403

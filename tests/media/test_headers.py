@@ -9,6 +9,7 @@ import pytest
 
 from mmpose_attn import media
 from mmpose_attn.media.kinds import kind_of
+from mmpose_attn.media.worker import IsolatedMedia
 from tests import hostile_media
 from tests.hostile_media import good_files, part, png
 from tests.inference_helpers import write_video
@@ -101,13 +102,14 @@ def test_sizes_are_found_wherever_they_are(tmp_path):
             check(content)
 
 
-def test_a_tiff_cannot_ask_for_tiles_larger_than_itself(tmp_path):
+@pytest.mark.parametrize('type_', [4, 9])  # 9 has a sign, and counts all the same
+def test_a_tiff_cannot_ask_for_tiles_larger_than_itself(tmp_path, type_):
     tiff = bytearray(good_files(tmp_path)['a.tiff'])
     offset = struct.unpack_from('<I', tiff, 4)[0]
     for i in range(struct.unpack_from('<H', tiff, offset)[0]):
         entry = offset + 2 + 12 * i
         if struct.unpack_from('<H', tiff, entry)[0] == 278:  # rows of a strip become tiles
-            struct.pack_into('<HHII', tiff, entry, 322, 4, 1, 2**20)
+            struct.pack_into('<HHII', tiff, entry, 322, type_, 1, 2**20)
     with pytest.raises(media.MediaError, match='more in its TIFF than its pixels'):
         check(bytes(tiff), media.Limits(pixels=10_000))
 
@@ -168,6 +170,65 @@ def test_long_videos_are_refused_or_end(tmp_path):
     video._limits = media.Limits(seconds=3)  # as if the header had said less
     *shots, last = video.frames()
     assert len(shots) == 76 and last.error == 'the video goes on after 0.05 minutes'
+
+
+def box(name, content):
+    return struct.pack('>I', 8 + len(content)) + name + content
+
+
+@pytest.mark.parametrize('times', [1, 40])
+def test_an_mp4_has_no_more_frames_than_bytes(tmp_path, times):
+    good = write_video(tmp_path / 'a.mp4', 5).read_bytes()
+    for count, refused in ((2, False), (80_000_000, True), (2**32 - 1, True)):
+        listed = box(b'trun', struct.pack('>III', 1, count, 100))
+        fragment = box(b'moof', box(b'traf', box(b'tfhd', struct.pack('>II', 0, 1)) + listed))
+        (tmp_path / 'b.mp4').write_bytes(good + fragment * times)
+        if refused:
+            with pytest.raises(media.MediaError, match='more than its bytes hold'):
+                media.Video(tmp_path / 'b.mp4')
+        else:
+            media.boxes.check_boxes(tmp_path / 'b.mp4')
+    large = struct.pack('>I4sQ', 1, b'moof', 16 + len(fragment) - 8) + fragment[8:]
+    for content in (good + large, good + bytes(4) + fragment[4:]):  # other ways to say a length
+        (tmp_path / 'b.mp4').write_bytes(content)
+        with pytest.raises(media.MediaError, match='more than its bytes hold'):
+            media.Video(tmp_path / 'b.mp4')
+
+
+def test_an_mp4_s_header_is_not_unpacked(tmp_path):
+    packed = box(b'cmvd', struct.pack('>I', 2**26) + zlib.compress(bytes(2**26), 9))
+    content = box(b'ftyp', b'qt  \0\0\0\0') + box(b'moov', box(b'cmov', packed))
+    (tmp_path / 'a.mov').write_bytes(content)
+    with pytest.raises(media.UnreadKind, match='has a packed header'):
+        media.Video(tmp_path / 'a.mov')
+
+
+def test_boxes_are_counted_and_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(media.boxes, '_MOST_BOXES', 50)
+    path = tmp_path / 'a.mp4'
+    path.write_bytes(box(b'ftyp', b'isom') + box(b'free', b'') * 60)
+    with pytest.raises(media.MediaError, match='more than its bytes hold'):
+        media.Video(path)
+    nested = b''
+    for _ in range(45):
+        nested = box(b'moov', nested)
+    path.write_bytes(box(b'ftyp', b'isom') + nested)
+    with pytest.raises(media.UnknownKind):
+        media.Video(path)
+
+
+def test_frames_of_a_video_are_counted(tmp_path):
+    path = write_video(tmp_path / 'a.avi', 30)
+    with pytest.raises(media.MediaError, match='has more than 20 frames: cut it'):
+        media.Video(path, media.Limits(frames=20))
+    for open_ in (media.Video, IsolatedMedia):
+        video = open_(path, media.Limits(frames=30))
+        assert [shot.error for shot in video.frames()] == [None] * 30
+        video.close()
+    video = media.Video(path)
+    video._limits = media.Limits(frames=20)  # as if the header had said less
+    *shots, last = video.frames()
+    assert len(shots) == 20 and last.error == 'the video goes on after 20 frames'
 
 
 def test_a_picture_of_108_million_pixels_is_no_problem_by_default():

@@ -126,6 +126,11 @@ def test_other_addresses_are_refused(address):
         find_sources(address)
 
 
+def test_what_is_no_address_is_named():
+    with pytest.raises(ValueError, match=r'input http://\[::1 is no address'):
+        find_sources('http://[::1')
+
+
 def test_nobody_there():
     with socket.create_server(('127.0.0.1', 0)) as probe:
         port = probe.getsockname()[1]
