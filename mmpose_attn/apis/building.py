@@ -16,12 +16,12 @@ from torch import nn
 from mmpose_attn.engine import CheckpointError, whole_weights
 
 
-def check_batch(batch: int) -> None:
-    """Raise a :class:`ValueError` for what is no number of images."""
-    whole = isinstance(batch, Integral) and not isinstance(batch, bool)
-    if not whole or batch < 1:
+def check_count(name: str, value: int) -> None:
+    """Raise a :class:`ValueError` for what is no number of things."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < 1:
         kind = 'positive' if whole else 'a whole number'
-        raise ValueError(f'batch must be {kind}, got {batch!r}')
+        raise ValueError(f'{name} must be {kind}, got {value!r}')
 
 
 def check_device(device: str) -> str:

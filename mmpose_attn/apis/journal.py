@@ -65,7 +65,7 @@ class Journal:
 
     @staticmethod
     def begun(path: Path) -> bool:
-        """Whether there is one; an empty file is left where there was no room for its first line."""
+        """Whether there is one; without room for its first line the file stays empty."""
         return path.exists() and path.stat().st_size > 0
 
     def _lock(self) -> None:

@@ -24,7 +24,7 @@ from torch import nn
 from mmpose_attn.engine import DisagreementError, find_disagreements
 from mmpose_attn.engine.agreement import parts_of_model
 
-from .building import batches, check_batch, check_device, load_weights, naming, read_config
+from .building import batches, check_count, check_device, load_weights, naming, read_config
 from .detection import GivenBoxes, whole_image
 from .results import Category, Frame, People, PoseResult
 from .sources import Input, check_trackable, find_sources, read_frames
@@ -107,7 +107,7 @@ class PosePredictor:
         strict: bool = True,
         person_score: float | None = None,
     ) -> None:
-        check_batch(batch)
+        check_count('batch', batch)
         check_person_score(person_score)
         self.device = torch.device(check_device(device))
         config = read_config(config, Path(mmpose.__path__[0], '.mim/configs'))
