@@ -262,6 +262,14 @@ def test_disagreements_are_problems(flies):
     assert 'model.head' in problems(cfg, phases=['train'])
 
 
+def test_files_of_other_phases_may_be_elsewhere(flies):
+    config, _ = flies
+    cfg = Config.fromfile(config)
+    cfg.test_evaluator = dict(cfg.test_evaluator, ann_file='gone.json')
+    assert problems(cfg, phases=['val']) == ''
+    assert 'gone.json' in problems(cfg, phases=['test'])
+
+
 def test_other_formats(tmp_path, monkeypatch):
     """CrowdPose bottom-up and MPII: the annotations are perfect for their evaluators as well."""
     coco = make_small_dataset(tmp_path / 'coco', 2, 3)
