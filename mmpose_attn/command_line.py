@@ -13,9 +13,14 @@ BAD_INPUT = (ValueError, TypeError, LookupError, OSError, ImportError, SyntaxErr
 def one_line_errors(
     parser: argparse.ArgumentParser, kinds: tuple[type[Exception], ...] = BAD_INPUT
 ) -> Iterator[None]:
-    """Within it, an exception of these kinds is one line on stderr and exit status 2."""
+    """Within it, an exception of these kinds is one line on stderr and exit status 2.
+
+    Ctrl-C ends with status 130.
+    """
     try:
         yield
+    except KeyboardInterrupt:
+        parser.exit(130, f'{parser.prog}: interrupted\n')
     except kinds as error:
         parser.exit(2, f'{parser.prog}: error: {one_line(error)}\n')
 

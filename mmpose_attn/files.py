@@ -199,12 +199,20 @@ def path_inside(folder: Name, name: Name, what: str = 'file name') -> Path:
 
 @contextmanager
 def replacing(path: Path, mode: str = 'w') -> Iterator[IO]:
-    """A file, of text by default, that takes the place of ``path`` when it is complete."""
+    """A file, of text by default, that takes the place of ``path`` when it is complete.
+
+    Raises:
+        OSError: it cannot be written; that there is no room names the folder.
+    """
     partial = path.with_name(f'.{path.name}.partial')
     text = dict(encoding='utf-8', newline='') if mode == 'w' else {}
     try:
         with open(partial, mode, **text) as file:
             yield file
         os.replace(partial, path)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # as a write has it
+            raise OSError(error.errno, error.strerror, str(path.parent)) from error
+        raise
     finally:
         partial.unlink(missing_ok=True)

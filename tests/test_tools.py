@@ -1,11 +1,13 @@
 """Bad arguments of the tools: one line on stderr, exit status 2, nothing written."""
 
+import argparse
 import runpy
 import sys
 
 import pytest
 
 from mmpose_attn import demo
+from mmpose_attn.command_line import one_line_errors
 from tests.helpers import ROOT
 
 HRNET = ROOT / 'configs' / 'hrnet_w32_coco_256x192.py'
@@ -70,3 +72,9 @@ def test_demo_outside_a_checkout(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r'gone\.py not found: the demo runs in a checkout'):
         demo.run_demo(tmp_path / 'out', 1, 1, 1)
     assert not (tmp_path / 'out').exists()
+
+
+def test_an_interrupted_tool_says_so(capsys):
+    with pytest.raises(SystemExit) as ended, one_line_errors(argparse.ArgumentParser('tool')):
+        raise KeyboardInterrupt
+    assert ended.value.code == 130 and capsys.readouterr().err == 'tool: interrupted\n'

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmpose_attn.visualization.attention_drawing import draw_html, draw_png
 from mmpose_attn.visualization.attention_maps import attention_sites, collect, prepare
 
+from .building import check_count
 from .pose import PosePredictor
 from .results import Frame
 from .sources import find_sources, read_frames
@@ -49,8 +50,7 @@ def save_attention_maps(
         ValueError: the config has no attention, or an argument has no meaning.
     """
     image, out = Path(image), Path(out)
-    if limit < 1:
-        raise ValueError(f'limit must be positive, got {limit}')
+    check_count('limit', limit)
     frame = _read(image)
     boxes = None if bbox is None else _box(bbox, frame.size)
     model = PosePredictor(config, checkpoint, device=device, cfg_options=cfg_options).model

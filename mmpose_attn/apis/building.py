@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,14 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmpose_attn.engine import CheckpointError, whole_weights
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise a :class:`ValueError` for what is no number of things."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < 1:
+        kind = 'positive' if whole else 'a whole number'
+        raise ValueError(f'{name} must be {kind}, got {value!r}')
 
 
 def check_device(device: str) -> str:
@@ -97,7 +106,9 @@ def load_weights(
     Raises:
         FileNotFoundError: no such file.
         ValueError: a tensor is missing, has another shape or is not finite,
-            nothing is for this model, or it is no checkpoint.
+            nothing is for this model, or it is no checkpoint
+            (:class:`CorruptCheckpointError` if it cannot be read).
+        CheckpointError: it asks for code, or could not be downloaded.
     """
     remedy = 'strict=False (--allow-missing of the tools) goes on without.'
     try:

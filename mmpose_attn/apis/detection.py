@@ -18,7 +18,7 @@ from mmpose.evaluation.functional import nms
 
 from mmpose_attn.files import printable, read_json, whole_number
 
-from .building import batches, check_device, load_weights, naming, read_config
+from .building import batches, check_count, check_device, load_weights, naming, read_config
 from .results import Frame
 
 _FAR = 1e9  # pixels, beyond which nothing lies
@@ -79,6 +79,7 @@ class PersonDetector:
         strict: bool = True,
     ) -> None:
         _check_thresholds(score_thr, nms_thr)
+        check_count('batch', batch)
         device = check_device(device)
         config = read_config(config, Path(mmdet.__path__[0], '.mim/configs'))
         scope = config.get('default_scope') or 'mmdet'

@@ -30,7 +30,7 @@ class Journal:
     Args:
         path: the file.
         settings: what results depend on.
-        resume: go on after the last complete chunk, if the file exists.
+        resume: go on after the last complete chunk, if the file was begun.
 
     Attributes:
         finished: names of the pictures that are in the file, with their
@@ -51,7 +51,7 @@ class Journal:
         self.count = 0
         self.unfinished: tuple[str | None, int] = (None, 0)
         self._offset = 0  # of the unfinished video's first frame
-        resume = resume and path.exists()
+        resume = resume and self.begun(path)
         self._file = path.open('ab', buffering=0)
         with ExitStack() as on_error:
             on_error.callback(self._file.close)
@@ -62,6 +62,11 @@ class Journal:
                 self._file.truncate(0)
                 self._write(dict(journal=_VERSION, settings=settings), dict(end=0))
             on_error.pop_all()
+
+    @staticmethod
+    def begun(path: Path) -> bool:
+        """Whether there is one; without room for its first line the file stays empty."""
+        return path.exists() and path.stat().st_size > 0
 
     def _lock(self) -> None:
         if fcntl is None:
@@ -150,6 +155,9 @@ class Journal:
         try:
             while left:  # a disk that fills takes a part
                 left = left[self._file.write(left) :]
+        except OSError as error:
+            self._file.truncate(end)
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         except BaseException:
             self._file.truncate(end)
             raise

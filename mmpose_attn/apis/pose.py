@@ -24,7 +24,7 @@ from torch import nn
 from mmpose_attn.engine import DisagreementError, find_disagreements
 from mmpose_attn.engine.agreement import parts_of_model
 
-from .building import batches, check_device, load_weights, naming, read_config
+from .building import batches, check_count, check_device, load_weights, naming, read_config
 from .detection import GivenBoxes, whole_image
 from .results import Category, Frame, People, PoseResult
 from .sources import Input, check_trackable, find_sources, read_frames
@@ -89,7 +89,8 @@ class PosePredictor:
 
     Raises:
         FileNotFoundError: no such config or checkpoint.
-        ValueError: an argument or the checkpoint does not fit.
+        ValueError: an argument or the checkpoint does not fit, or it is none.
+        CheckpointError: the checkpoint asks for code, or could not be downloaded.
     """
 
     def __init__(
@@ -106,8 +107,7 @@ class PosePredictor:
         strict: bool = True,
         person_score: float | None = None,
     ) -> None:
-        if batch < 1:
-            raise ValueError(f'batch must be positive, got {batch}')
+        check_count('batch', batch)
         check_person_score(person_score)
         self.device = torch.device(check_device(device))
         config = read_config(config, Path(mmpose.__path__[0], '.mim/configs'))

@@ -269,9 +269,8 @@ def _with_lists(inputs: Iterable[Input], stdin: TextIO) -> Iterator[Any]:
         elif isinstance(item, (int, np.ndarray, Stream, Source)):
             yield item
         elif not isinstance(item, (str, os.PathLike)):
-            raise TypeError(
-                f'an input is a path, a camera index, an array or a Stream, got {item!r:.80}'
-            )
+            got = ' '.join(f'{item!r:.80}'.split())
+            raise TypeError(f'an input is a path, a camera index, an array or a Stream, got {got}')
         elif os.fspath(item) == '-':
             if hasattr(stdin, 'reconfigure'):  # file names may be any bytes
                 stdin.reconfigure(errors='surrogateescape')

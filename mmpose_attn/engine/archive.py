@@ -45,17 +45,24 @@ def _check_sum(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
             pass
 
 
-def check_contents(contents: Any) -> Any:
-    """Refuse what is no checkpoint, and what takes more memory or time than its file says.
+def check_contents(contents: Any) -> None:
+    """Refuse what takes more memory or time than its file says.
+
+    Raises:
+        ValueError: Containers or tensors are far larger than what was saved.
+    """
+    _check_value(contents, {}, 0)
+
+
+def check_layout(contents: Any) -> Any:
+    """Refuse what a whole file may hold and no checkpoint does.
 
     Also takes out ``meta.config``, the code of a whole config where MMCV 1 wrote the checkpoint:
     MMEngine's runner would execute it when it resumes, to learn the number of GPUs.
 
     Raises:
-        ValueError: The weights have no names, or containers or tensors are far larger than what was
-            saved.
+        ValueError: Weights and what is about them are no dictionaries, or weights have no names.
     """
-    _check_value(contents, {}, 0)
     if not isinstance(contents, Mapping):
         return contents  # no state dict, as MMEngine will say
     for key in ('state_dict', 'meta', 'message_hub'):

@@ -27,7 +27,7 @@ from mmengine.utils import digit_version
 
 from mmpose_attn.files import printable
 
-from .archive import check_archive, check_contents
+from .archive import check_archive, check_contents, check_layout
 from .download import download
 
 # The first release in which torch.load is protected by default and a global can be replaced.
@@ -44,7 +44,7 @@ class CheckpointError(RuntimeError):
     """A checkpoint file could not be loaded."""
 
 
-class CorruptCheckpointError(CheckpointError):
+class CorruptCheckpointError(CheckpointError, ValueError):
     """The file is truncated or no checkpoint at all."""
 
 
@@ -216,7 +216,13 @@ def _load(path: str, source: str, map_location: Any, **protection: bool) -> dict
         # which torch < 2.6 loads in spite of weights_only
         if isinstance(contents, torch.jit.ScriptModule):
             raise RuntimeError('a TorchScript archive')
-        return check_contents(contents)
+        check_contents(contents)
+    try:
+        return check_layout(contents)
+    except ValueError as error:  # a whole file, of something else
+        raise CorruptCheckpointError(
+            f'{source} is no checkpoint of a network ({printable(error)})'
+        ) from error
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:

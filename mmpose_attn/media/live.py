@@ -1,5 +1,6 @@
 """Streams that somebody named by their address: a door of its own, which no file can open."""
 
+import errno
 import math
 import os
 import re
@@ -24,6 +25,7 @@ _PAUSE = 1.0  # seconds before each try
 _FORMATS = 'mpegts,mpjpeg,mjpeg,flv,matroska,webm,mov,mp4,ogg,asf,avi,mpeg'
 _WEB = 'http,https,tcp,tls,httpproxy'
 _PROTOCOLS = dict(http=_WEB, https=_WEB, rtsp='rtsp,rtp,udp,tcp', rtsps='rtsp,rtp,udp,tcp,tls')
+_CONTENTS = errno.EIO, errno.EINVAL
 _PIPE = re.compile(r'pipe:(\d*)')
 
 
@@ -77,13 +79,31 @@ class LiveStream:
         self.name = words or 'stream'
         self._container = self._stream = None
         self.fps, self.live, self.count = 30.0, True, None
-        if not self._pipe:
-            scheme = _scheme(address)
-            if scheme not in _PROTOCOLS:
+        if self._pipe:
+            self._check_pipe()
+        else:
+            scheme, _, rest = address.partition('://')
+            self.address = f'{scheme.lower()}://{rest}'  # as FFmpeg knows it
+            if scheme.lower() not in _PROTOCOLS:
                 raise MediaError(
                     f'is an address of a kind that is not read; these are: {", ".join(_PROTOCOLS)}'
                 )
+            try:
+                parts = urlsplit(address)
+                named = parts.port != 0 and bool(parts.hostname)
+            except ValueError:
+                named = False
+            if not named:
+                raise MediaError('is no address: a computer, or a port below 65536, is missing')
             self._connect()
+
+    def _check_pipe(self) -> None:
+        numbered = _PIPE.fullmatch(self.address)
+        if numbered:
+            try:
+                os.fstat(int(numbered[1] or 0))
+            except (OSError, OverflowError):
+                raise MediaError('is not open: nobody has handed that descriptor over') from None
 
     def _connect(self) -> None:
         options = dict(format_whitelist=_FORMATS, protocol_whitelist='')
@@ -91,7 +111,7 @@ class LiveStream:
         if self._pipe:
             file = _PipeReader(self.address, self._wait)
         else:
-            scheme = _scheme(self.address)
+            scheme = self.address.partition('://')[0]
             options['protocol_whitelist'] = _PROTOCOLS[scheme]
             if scheme.startswith('rtsp'):
                 format_ = options['format_whitelist'] = 'rtsp'
@@ -110,13 +130,24 @@ class LiveStream:
                 raise MediaError(
                     f'cannot be read: nothing came for {self._wait:g} seconds'
                 ) from None
-            reason = error.__cause__.strerror if error.__cause__ else error
-            raise MediaError(f'cannot be read: {reason}') from error
+            raise MediaError(f'cannot be read: {self._reason(error)}') from error
         self._stream = video_stream(self._container, 'stream', self._limits)
         self.fps = frame_rate(self._stream)
         seconds = (self._container.duration or 0) / av.time_base
         self.live = self._pipe or not seconds
         self.count = None if self.live else self._stream.frames or round(seconds * self.fps)
+
+    def _reason(self, error: MediaError) -> str:
+        cause = error.__cause__
+        if isinstance(cause, av.error.ExitError):
+            return f'nothing came for {self._wait:g} seconds'
+        # what FFmpeg says of contents that no format on the list takes
+        if isinstance(cause, av.error.InvalidDataError) or getattr(cause, 'errno', 0) in _CONTENTS:
+            return (
+                f'what comes is nothing, or of none of these kinds: {_FORMATS}. What else FFmpeg '
+                'reads, such as the playlist of HLS, it can pass on to pipe:0'
+            )
+        return cause.strerror if isinstance(cause, av.error.FFmpegError) else str(error)
 
     def frames(self) -> Iterator[Shot]:
         """Frame after frame; the last one says that the connection was lost, if it was."""
@@ -191,13 +222,6 @@ class _PipeReader:
     def close(self) -> None:
         if self._own:
             os.close(self._pipe)
-
-
-def _scheme(address: str) -> str:
-    try:
-        return urlsplit(address).scheme.lower()
-    except ValueError as error:  # a bracket that is not closed
-        raise MediaError(f'is no address: {error}') from error
 
 
 def _is_fifo(path: str) -> bool:

@@ -260,5 +260,7 @@ def _decoders(container: av.container.InputContainer, stream) -> Iterator[Callab
 
 def _seconds(container: av.container.InputContainer, stream) -> float:
     if container.duration:
-        return container.duration / av.time_base
+        # Matroska counts from 0, and its first frame may be later
+        late = (container.start_time or 0) if 'matroska' in container.format.name else 0
+        return max(container.duration - max(late, 0), 0) / av.time_base
     return float((stream.duration or 0) * (stream.time_base or 0))

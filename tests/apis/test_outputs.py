@@ -343,9 +343,9 @@ def test_a_full_disk_leaves_the_journal_whole(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=r"too large: '.*j\.jsonl'"):
             journal.add([result('b.jpg')])
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=f"too large: '{tmp_path}'"):
             Drawings(tmp_path).add(result('b.jpg').frame, np.zeros((500, 500, 3), np.uint8))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -353,6 +353,21 @@ def test_a_full_disk_leaves_the_journal_whole(tmp_path):
     assert (tmp_path / 'j.jsonl').stat().st_size == size
     assert [r.frame.name for r in journal.results(17)] == ['a.jpg']
     assert [path.name for path in tmp_path.iterdir()] == ['j.jsonl']
+
+
+def test_a_journal_without_room_for_its_first_line_is_none(tmp_path):
+    path = tmp_path / 'j.jsonl'
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"too large: '.*j\.jsonl'"):
+            Journal(path, {}, False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not Journal.begun(path)
+    journal = Journal(path, {}, True)  # nothing was done yet
+    journal.close()
+    assert Journal.begun(path) and journal.count == 0
 
 
 def test_a_video_that_could_not_be_written_is_an_error(tmp_path):

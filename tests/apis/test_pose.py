@@ -176,6 +176,9 @@ def test_bad_arguments(networks, tmp_path, pictures):
     config, checkpoint = networks['bottomup']
     with pytest.raises(ValueError, match='batch must be positive, got 0'):
         PosePredictor(config, checkpoint, batch=0)
+    for build in (PosePredictor, PersonDetector):
+        with pytest.raises(ValueError, match='batch must be a whole number, got 1.5'):
+            build(config, checkpoint, batch=1.5)
     with pytest.raises(ValueError, match="device is 'auto', 'cpu'"):
         PosePredictor(config, checkpoint, device='abacus')
     with pytest.raises(ValueError, match=r"device 'cuda:99': torch sees \d+ GPUs"):

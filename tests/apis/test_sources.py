@@ -318,6 +318,27 @@ def test_times_of_frames(folder):
     assert [f.time for f in frames] == pytest.approx([m / 1000 for m in moments])
 
 
+@pytest.mark.parametrize('suffix', ['mkv', 'mp4', 'webm', 'ts'])
+def test_a_video_that_begins_late_is_whole(tmp_path, suffix):
+    import av
+
+    path = tmp_path / f'v.{suffix}'
+    with av.open(str(path), 'w') as container:
+        codec = dict(webm='libvpx', ts='mpeg2video').get(suffix, 'mpeg4')
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        for i in range(30):
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format='bgr24')
+            frame.pts, frame.time_base = 7 * 25 + i, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    (source,) = find_sources(path)
+    frames = list(read_frames([source]))
+    assert len(frames) == 30 and not any(frame.error for frame in frames)
+    assert [f.time for f in frames] == pytest.approx([i / 25 for i in range(30)], abs=2e-3)
+    assert abs(source.count - 30) <= 1
+
+
 def png(image):
     return cv2.imencode('.png', image)[1].tobytes()
 

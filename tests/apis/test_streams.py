@@ -64,6 +64,11 @@ def test_times_are_given_or_counted():
         ([PICTURE, 'a.jpg'], TypeError, "frame 1 of a stream is an array .* got 'a.jpg'"),
         ([(1.0, PICTURE), (1.0, PICTURE)], ValueError, 'times of frames grow; frame 1 has 1.0'),
         ([(float('nan'), PICTURE)], ValueError, 'times of frames grow'),
+        ([(None, PICTURE)], TypeError, 'frame 0 of a stream has NoneType where the seconds are'),
+        ([(PICTURE, 1.0)], TypeError, 'frame 0 of a stream has ndarray where the seconds are'),
+        ([('1', PICTURE)], TypeError, 'frame 0 of a stream has str where the seconds are'),
+        ([(9.0, PICTURE), PICTURE], ValueError, 'frame 1 has none, those before it are different'),
+        ([PICTURE, (9.0, PICTURE)], ValueError, 'frame 1 has one, those before it are different'),
     ],
 )
 def test_what_is_no_frame(predictor, items, error, message):
@@ -71,6 +76,29 @@ def test_what_is_no_frame(predictor, items, error, message):
         list(predictor(iter(items)))
     with pytest.raises(ValueError, match='fps is frames a second, got 0'):
         Stream(items, fps=0)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(fps='25'), "fps is frames a second, got '25'"),
+        (dict(fps=True), 'fps is frames a second, got True'),
+        (dict(count=1.5), 'count is a number of frames, got 1.5'),
+        (dict(count=-1), 'count is a number of frames, got -1'),
+        (dict(name=5), 'name is a text, got 5'),
+        (dict(name=''), 'name is a text'),
+    ],
+)
+def test_what_describes_no_stream(options, message):
+    with pytest.raises(ValueError, match=message):
+        Stream([PICTURE], **options)
+
+
+def test_numbers_of_numpy_describe_a_stream(networks, tmp_path):
+    stream = Stream([PICTURE] * 2, fps=np.float32(4), count=np.int64(2))
+    InferenceSession([stream], tmp_path, *networks['topdown'], device='cpu').run(progress=False)
+    images = json.loads((tmp_path / 'images.json').read_text())['images']
+    assert [image['time'] for image in images] == [0, 0.25]
 
 
 def test_an_iterator_of_paths_is_a_list(pictures, predictor):

@@ -170,6 +170,11 @@ def _far(contents):
         (val(_far), '5000'),
         (val(lambda c: c['images'][0].update(width=999)), '999'),
         (first(keypoints=[1, 2, 2]), 'keypoint'),
+        (first(bbox=[0, 0, 3, 3], area=5), r'all its keypoints lie outside its box \(0, 0, 3, 3\)'),
+        (
+            first(area=1e6),
+            'its area of 1,000,000 is larger than its box of .* AP, is then too high',
+        ),
         (move_evaluated, 'the annotations themselves as predictions give coco/AP 0'),
     ],
 )
@@ -255,6 +260,14 @@ def test_disagreements_are_problems(flies):
     head = cfg.model.head
     head.update(dict(num_keypoints=8) if 'num_keypoints' in head else dict(out_channels=8))
     assert 'model.head' in problems(cfg, phases=['train'])
+
+
+def test_files_of_other_phases_may_be_elsewhere(flies):
+    config, _ = flies
+    cfg = Config.fromfile(config)
+    cfg.test_evaluator = dict(cfg.test_evaluator, ann_file='gone.json')
+    assert problems(cfg, phases=['val']) == ''
+    assert 'gone.json' in problems(cfg, phases=['test'])
 
 
 def test_other_formats(tmp_path, monkeypatch):
@@ -349,6 +362,8 @@ def test_many_problems_are_counted():
     [
         (dict(phases=['training']), 'phases are of train, val, test'),
         (dict(jobs=0), 'jobs must be positive'),
+        (dict(jobs=1.5), 'jobs must be positive, a whole number, got 1.5'),
+        (dict(out=__file__), r'test_check\.py cannot be the folder of the report: it is a file'),
         (dict(cfg_options={'test_dataloader': None}, phases=['test']), 'no test_dataloader'),
     ],
 )

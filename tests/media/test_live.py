@@ -126,9 +126,30 @@ def test_other_addresses_are_refused(address):
         find_sources(address)
 
 
-def test_what_is_no_address_is_named():
-    with pytest.raises(ValueError, match=r'input http://\[::1 is no address'):
-        find_sources('http://[::1')
+@pytest.mark.parametrize('path', ['/list', '/nothing'])
+def test_contents_of_other_kinds_are_told_from_lost_connections(server, path):
+    with pytest.raises(ValueError, match=r'what comes is nothing, or of none of these kinds: mpeg'):
+        find_sources(server.url + path)
+
+
+def test_the_scheme_of_an_address_may_be_written_large(server):
+    frames = read_frames(find_sources(f'{server.url}/file.avi'.replace('http', 'HTTP')))
+    assert len(list(frames)) == 20
+
+
+@pytest.mark.parametrize(
+    'address',
+    ['http://', 'rtsp:///a', 'http://127.0.0.1:99999/', 'http://a:b/', 'http://[::1'],
+)
+def test_addresses_that_name_no_computer(address):
+    with pytest.raises(ValueError, match='is no address: a computer, or a port below 65536'):
+        find_sources(address)
+
+
+@pytest.mark.parametrize('address', ['pipe:99', 'pipe:99999999999999999999'])
+def test_a_descriptor_that_is_not_open(address):
+    with pytest.raises(ValueError, match=f'^input {address} is not open'):
+        find_sources(address)
 
 
 def test_nobody_there():
@@ -142,7 +163,7 @@ def test_nobody_there():
 def test_a_server_that_is_silent():
     with socket.create_server(('127.0.0.1', 0)) as silent:
         start = time.monotonic()
-        with pytest.raises(media.MediaError, match='cannot be read'):
+        with pytest.raises(media.MediaError, match='cannot be read: nothing came for 0.5 seconds'):
             LiveStream(f'http://127.0.0.1:{silent.getsockname()[1]}/a', wait=0.5)
         assert time.monotonic() - start < 5
 

@@ -1,7 +1,9 @@
 """A config's data sets, checked whole."""
 
+import copy
 import os
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 
 import cv2
@@ -52,13 +54,17 @@ def check_dataset(
     phases = list(phases or [phase for phase in PHASES if cfg.get(f'{phase}_dataloader')])
     if not phases or not set(phases) <= set(PHASES):
         raise ValueError(f'phases are of {", ".join(PHASES)}, got {phases}')
-    if jobs is not None and jobs < 1:
-        raise ValueError(f'jobs must be positive, got {jobs}')
+    if jobs is not None and (not isinstance(jobs, Integral) or isinstance(jobs, bool) or jobs < 1):
+        raise ValueError(f'jobs must be positive, a whole number, got {jobs!r}')
+    if out is not None:
+        _make_folder(Path(out))
     jobs = jobs or default_processes()
     report, sheets = Report(str(getattr(cfg, 'filename', '') or 'a config')), {}
     with DefaultScope.overwrite_default_scope('mmpose'), quiet():
         parts = Section('config')
-        _agreement(cfg, parts)
+        _agreement(cfg, phases, parts)
+        if not parts.problems:
+            parts.notes.append('data sets, network, codec and metric agree')
         report.sections.append(parts)
         digests: dict[str, set[str]] = {}
         for name, dataset in loaders(cfg, phases).items():
@@ -87,8 +93,12 @@ def _read(config: str | os.PathLike) -> Config:
         ) from error
 
 
-def _agreement(cfg: Config, section: Section) -> None:
-
+def _agreement(cfg: Config, phases: list[str], section: Section) -> None:
+    """Of the phases that are checked: the others' files may be anywhere."""
+    cfg = copy.deepcopy(cfg)
+    for phase in set(PHASES) - set(phases):
+        for part in ('dataloader', 'evaluator'):
+            cfg.pop(f'{phase}_{part}', None)
     section.problems += [str(found) for found in find_disagreements(cfg)]
 
 
@@ -236,8 +246,15 @@ def _shared(digests: dict[str, set[str]], report: Report) -> None:
                 )
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = 'it is a file' if folder.is_file() else error.strerror
+        raise ValueError(f'{folder} cannot be the folder of the report: {reason}') from error
+
+
 def _write(report: Report, sheets: dict[str, np.ndarray], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for name, picture in sheets.items():
         phase = name.partition(':')[0].replace(', ', '_').replace(' ', '_')
         with replacing(folder / f'contact_sheet_{phase}.png', 'wb') as file:

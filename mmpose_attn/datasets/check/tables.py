@@ -120,7 +120,26 @@ def find_problems(
         section.notes.append(
             f'{names[j]} is labelled nowhere: a network learns nothing of it, nor is it tested'
         )
-    share = _outside_box(contents).sum() / max(labelled[~objects.crowd].sum(), 1)
+    outside = _outside_box(contents)
+    section.several(
+        [
+            f'annotation {objects.ident[i]}: all its keypoints lie outside its box '
+            f'({", ".join(f"{v:g}" for v in objects.boxes[i])}): is it the box of another object?'
+            # one or two are outside the boxes of objects that are cut off, also in COCO
+            for i in np.flatnonzero((labelled.sum(1) > 2) & (outside | ~labelled).all(1))
+        ],
+        'objects that are not in their boxes',
+    )
+    section.several(
+        [
+            f'annotation {objects.ident[i]}: its area of {objects.area[i]:,.0f} is larger than its '
+            f'box of {np.prod(objects.boxes[i, 2:]):,.0f} square pixels: OKS, and with it AP, '
+            'is then too high'
+            for i in np.flatnonzero(_too_large(contents))
+        ],
+        'objects larger than their boxes',
+    )
+    share = outside.sum() / max(labelled[~objects.crowd].sum(), 1)
     if share > 0.2:
         section.problems.append(
             f'{share:.0%} of the labelled keypoints lie outside the box of their own object: are '
@@ -165,3 +184,10 @@ def _outside_box(contents: Contents) -> np.ndarray:
     outside = ((objects.points < low) | (objects.points > high)).any(-1)
     boxed = (objects.boxes[:, 2:] > 0).all(1) & ~objects.crowd
     return outside & (objects.visible > 0) & boxed[:, None]
+
+
+def _too_large(contents: Contents) -> np.ndarray:
+    """Of the objects with a box of their own, whose area is larger than it."""
+    sides = contents.objects.boxes[:, 2:]
+    most = (sides + 2 * _SLACK).prod(1)  # outlines may reach over the box by parts of a pixel
+    return contents.boxed & (sides > 0).all(1) & (contents.objects.area > most)

@@ -191,6 +191,8 @@ def _hold_out(data: Annotated, share: float) -> None:
 def _check_splits(data: Annotated) -> None:
     owner: dict[Path, str] = {}
     for split, pictures in data.splits.items():
+        if not pictures:
+            raise ValueError(' '.join([f'{split} has no annotated pictures.', *data.notes]))
         shared = [p for p in pictures if owner.setdefault(p.path, split) != split]
         if shared:
             data.notes.append(

@@ -191,22 +191,22 @@ def _shape(several: list[dict], size: tuple[int, int], where: str) -> Point | Re
     labels = [str(label) for key in _LABELS for label in value.get(key) or []]
     if not value.keys() & {'x', 'y', 'points', 'rle', 'radiusX', 'vertices'}:
         return None  # about the whole picture: a choice, a text, a rating
+    if value.keys() & {'radiusX', 'rle', 'vertices'}:
+        raise ValueError(f'{where}: neither a keypoint, a rectangle nor a polygon')
     if len(labels) != 1:
-        raise ValueError(f'{where}: it has {len(labels)} labels')
+        raise ValueError(f'{where}: it has {len(labels)} labels and needs one')
     try:
         if 'points' in value:
             corners = [(_px(x, size[0]), _px(y, size[1])) for x, y in value['points']]
             return _region(labels[0], corners, [v for c in corners for v in c], where)
         x, y = _px(value['x'], size[0]), _px(value['y'], size[1])
-        if 'keypointlabels' in value or ('height' not in value and 'radiusX' not in value):
+        if 'keypointlabels' in value or 'height' not in value:
             said = [text for part in several for text in _meta(part)]
             said += [str(choice) for choice in value.get('choices') or []]
             found = {v for text in said if (v := visibility(text)) is not None}
             if len(found) > 1:
                 raise ValueError('it is said to be visible and not to be')
             return Point(labels[0], x, y, found.pop() if found else 2, None, where)
-        if 'radiusX' in value or 'rle' in value or 'vertices' in value:
-            raise ValueError('neither a keypoint, a rectangle nor a polygon')
         w, h = _px(value['width'], size[0]), _px(value['height'], size[1])
     except (KeyError, TypeError, ArithmeticError, ValueError) as error:
         reason = f'it has no {error}' if isinstance(error, KeyError) else error
@@ -229,7 +229,6 @@ def _region(
 
 def _px(percent: float, side: int) -> float:
     """Pixels, exactly: the decimal in the file times a whole number."""
-    value = float(Decimal(repr(percent)) * side / 100)
-    if not math.isfinite(value):
-        raise ValueError('a coordinate is not a number')
-    return value
+    if not isinstance(percent, (int, float)) or not math.isfinite(percent):
+        raise ValueError(f'a coordinate is {percent!r:.40}, which is not a number')
+    return float(Decimal(repr(percent)) * side / 100)

@@ -10,7 +10,7 @@ from pathlib import Path, PureWindowsPath
 from mmpose_attn.files import read_json
 
 from .objects import Point, Region, assemble, visibility
-from .pictures import PictureFolder, check_size, list_pictures
+from .pictures import PictureFolder, check_size, list_pictures, picture_size
 from .records import Annotated, Picture
 
 _TIE = 'group_id'
@@ -74,6 +74,11 @@ def _read_file(
     if not stated:
         raise ValueError(f'{file}: it has no imagePath')
     parts = PureWindowsPath(stated).parts  # which understands both kinds of slashes
+    if PureWindowsPath(stated).anchor and not elsewhere:
+        raise ValueError(
+            f'{file}: imagePath {stated!r} is of another computer, perhaps: give the folder of the '
+            'pictures by --images'
+        )
     if elsewhere:
         path = elsewhere.find([Path(*parts).as_posix()], str(file))
     else:
@@ -85,9 +90,12 @@ def _read_file(
                 'pictures by --images'
             )
     size = contents.get('imageWidth'), contents.get('imageHeight')
-    if not all(isinstance(side, int) for side in size):
+    if size == (None, None):  # as labelme wrote it until 2018, and many converters do
+        size = picture_size(path, str(file))
+    elif not all(isinstance(side, int) for side in size):
         raise ValueError(f'{file}: it has no imageWidth and imageHeight')
-    size = check_size(path, size, str(file))
+    else:
+        size = check_size(path, size, str(file))
     points: list[Point] = []
     regions: list[Region] = []
     for number, shape in enumerate(shapes):
@@ -120,6 +128,9 @@ def _corners(shape: dict, where: str) -> list[tuple[float, float]]:
         raise ValueError(f'{where}: its points are not pairs of numbers') from error
     if not all(math.isfinite(value) for corner in corners for value in corner):
         raise ValueError(f'{where}: a coordinate is not a number')
+    # a rectangle of AnyLabeling, which writes the same files, has all four corners
+    if shape['shape_type'] == 'rectangle' and len(corners) == 4:
+        return corners
     if len(corners) < need or (need < 3 and len(corners) != need):
         raise ValueError(f'{where}: it has {len(corners)} points')
     return corners

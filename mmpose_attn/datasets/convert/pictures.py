@@ -1,5 +1,6 @@
 """Where the pictures of annotations are, and how large they are."""
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,6 +76,10 @@ class PictureFolder:
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         for path in self.paths:
             self._by_name[path.name].append(path)
+        for path in self.paths:  # as web servers store an upload of that name
+            stored = re.sub(r'[^-\w.]', '', path.name.replace(' ', '_'))
+            if stored != path.name:
+                self._by_name[stored].append(path)
 
     def find(self, names: Sequence[str], where: str) -> Path:
         """The picture with the first of these paths that there is.

@@ -58,7 +58,23 @@ def read_yolo(file: Path, keypoints: Keypoints | None = None, outside: str = 'er
             ]
     if not data.splits:
         raise ValueError(f'{file} names no pictures: it has none of train, val and test')
+    _check_labelled(data, file)
     return data
+
+
+def _check_labelled(data: Annotated, file: Path) -> None:
+    """An error if no picture has a label file, a note on a split in which none has."""
+    without = {
+        split: pictures
+        for split, pictures in data.splits.items()
+        if not any(label_file(picture.path).is_file() for picture in pictures)
+    }
+    for split, pictures in without.items():
+        place = label_file(pictures[0].path)
+        words = f'none of the {len(pictures)} pictures of {split} has a label file: no {place}'
+        if len(without) == len(data.splits):
+            raise FileNotFoundError(f'{file}: {words}')
+        data.notes.append(words)
 
 
 def _kpt_shape(about: dict, file: Path) -> tuple[int, int]:
@@ -90,7 +106,10 @@ def _classes(about: dict, file: Path) -> list[str]:
 
 def _keypoints(about: dict, count: int, file: Path) -> Keypoints:
     names = about.get('kpt_names') or [f'keypoint_{i}' for i in range(count)]
-    if isinstance(names, dict):  # by class; there is one set of keypoints here
+    by_class = isinstance(names, dict)
+    if by_class and all(isinstance(name, str) for name in names.values()):  # no, by number
+        names, by_class = [names.get(i) for i in range(max(count, len(names)))], False
+    if by_class:  # there is one set of keypoints here
         if len({tuple(several) for several in names.values()}) != 1:
             raise ValueError(
                 f'{file}: kpt_names differ between classes, which COCO files can hold, but '
@@ -122,6 +141,8 @@ def _split(entry: str | list, root: Path, file: Path, split: str) -> tuple[list[
                     path = place.parent / line.strip()
                     if not path.is_file():
                         path = root / line.strip()
+                    if not path.is_file():  # a list from Windows
+                        path = place.parent / line.strip().replace('\\', '/')
                     if not path.is_file():
                         raise FileNotFoundError(f'{place}:{number}: picture not found: {path}')
                     paths.append(path)

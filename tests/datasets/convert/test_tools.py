@@ -120,6 +120,8 @@ FLY = [box('fly', 10, 10, 90, 90), point('head', 50, 50)]
         (FLY, dict(imageWidth=HEIGHT, imageHeight=WIDTH), 'exchanged: the picture has an EXIF'),
         (FLY, dict(imageWidth=640), 'a picture of 640x100 according to'),
         (FLY, dict(imageWidth=None), 'no imageWidth'),
+        (FLY, dict(imagePath='C:\\fly 1.png'), r'imagePath .* another computer, .* by --images'),
+        (FLY, dict(imagePath='/old/fly 1.png'), r'imagePath .* another computer, .* by --images'),
         (None, {}, 'no list of shapes'),
     ],
 )
@@ -136,6 +138,18 @@ def test_names_must_be_given_where_no_file_has_them(picture, tmp_path):
         ValueError, match=r'give their names .*labels of their points are head \(1\)'
     ):
         convert_dataset([folder], tmp_path / 'c')
+
+
+def test_labelme_of_other_writers(picture, tmp_path):
+    """AnyLabeling's rectangles have four corners, and old files no size."""
+    corners = dict(box('fly', 0, 0, 0, 0), points=[[10, 10], [90, 10], [90, 90], [10, 90]])
+    size = dict(imageWidth=None, imageHeight=None)
+    convert_dataset(
+        [write_labelme(picture, [corners, FLY[1]], **size)], tmp_path / 'c', keypoints=THREE
+    )
+    contents, (ann,) = annotations(tmp_path / 'c')
+    assert ann['bbox'] == [10, 10, 80, 80] and ann['keypoints'][:3] == [50, 50, 2]
+    assert (contents['images'][0]['width'], contents['images'][0]['height']) == (WIDTH, HEIGHT)
 
 
 # -------------------------------------------------------------- Label Studio
@@ -204,6 +218,11 @@ def test_label_studio(picture, tmp_path):
     assert contents['images'][0] == dict(id=1, file_name='fly 1.png', width=WIDTH, height=HEIGHT)
 
 
+def test_label_studio_stores_names_without_blanks(picture, tmp_path):
+    convert_tasks(tmp_path, RESULT, data=dict(image='/data/upload/1/0a1b2c3d-fly_1.png'))
+    assert annotations(tmp_path / 'c')[0]['images'][0]['file_name'] == 'fly 1.png'
+
+
 def test_label_studio_rotations(picture, tmp_path):
     turned = frame('r', 'fly', 40, 30, 10, 40, rotation=90)  # 20 by 40 pixels about (80, 30)
     view = copy.deepcopy([turned, spot('a', 'head', 30, 40)])
@@ -267,15 +286,16 @@ def changed(index, **changes):
         ),
         (changed(0, original_width=640), {}, 'a picture of 640x100 according'),
         ([spot('z', 'head', 150, 40, parentID='r'), RESULT[0]], {}, 'region r: keypoint 0 lies at'),
-        ([spot('z', 'head', 'x', 40)], {}, 'region z'),
+        ([spot('z', 'head', 'x', 40)], {}, "region z: a coordinate is 'x', which is not a number"),
+        (RESULT, dict(annotations=[]), 'no annotated pictures. .* without an annotation are left'),
         (RESULT, dict(data=dict(image='/data/upload/gone.png')), 'gone.png is not in'),
         (RESULT, dict(annotations=None, label=[]), 'annotations have no|has no'),
         (
             [region('z', 'ellipselabels', 'fly', dict(x=1, y=1, radiusX=2, radiusY=2))],
             {},
-            'region z',
+            'region z: neither a keypoint, a rectangle nor a polygon',
         ),
-        ([region('z', 'brushlabels', 'fly', dict(rle=[1, 2]))], {}, 'region z'),
+        ([region('z', 'brushlabels', 'fly', dict(rle=[1, 2]))], {}, 'region z: neither a keypoint'),
     ],
 )
 def test_label_studio_errors(result, task, message, picture, tmp_path):

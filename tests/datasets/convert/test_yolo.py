@@ -138,6 +138,25 @@ def test_lists_and_roboflow_paths(tmp_path):
     assert '1 pictures of val are in another split as well' in said
 
 
+def test_names_by_number_and_a_list_from_windows(tmp_path):
+    about = dict(
+        train='train.txt', val=None, kpt_names={0: 'head', 1: 'left_wing', 2: 'right_wing'}
+    )
+    file = write_set(tmp_path, **about)
+    (tmp_path / 'train.txt').write_text('images\\train\\a.png\r\nimages\\train\\sub\\b c.png\r\n')
+    assert '3 keypoints: head, left_wing, right_wing' in convert_dataset([file], tmp_path / 'c')
+
+
+def test_labels_that_are_nowhere(tmp_path):
+    file = write_set(tmp_path)
+    (tmp_path / 'labels/val/ü.txt').unlink()
+    said = convert_dataset([file], tmp_path / 'c')
+    assert f'none of the 1 pictures of val has a label file: no {tmp_path}/labels/val/ü.txt' in said
+    (tmp_path / 'labels').rename(tmp_path / 'Labels')
+    with pytest.raises(FileNotFoundError, match=r'none of the 2 pictures of train .*/train/a\.txt'):
+        convert_dataset([file], tmp_path / 'd')
+
+
 def test_two_values_and_missing_points(tmp_path):
     line = '0 0.5 0.5 0.4 0.4 0.5 0.5 0 0 -1 -1'
     file = write_set(tmp_path, {'train/a.txt': line, 'val/ü.txt': ''}, kpt_shape=[3, 2])
