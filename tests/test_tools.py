@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mmpose_attn import demo
+from demo import training
 from tests.helpers import ROOT
 
 HRNET = ROOT / 'configs' / 'hrnet_w32_coco_256x192.py'
@@ -66,7 +66,7 @@ def test_bad_arguments(command, message, tmp_path, monkeypatch, capsys):
 
 
 def test_demo_outside_a_checkout(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, 'CONFIG', tmp_path / 'gone.py')
+    monkeypatch.setattr(training, 'CONFIG', tmp_path / 'gone.py')
     with pytest.raises(FileNotFoundError, match=r'gone\.py not found: the demo runs in a checkout'):
-        demo.run_demo(tmp_path / 'out', 1, 1, 1)
+        training.run_demo(tmp_path / 'out', 1, 1, 1)
     assert not (tmp_path / 'out').exists()
