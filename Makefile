@@ -72,4 +72,4 @@ format: ruff ## Correct style where that is possible
 
 clean: ## Remove what builds, tests and demos leave (not .venv)
 	rm -rf build dist mmpose_attn.egg-info .pytest_cache .ruff_cache demo_output fuzz_output
-	find mmpose_attn tests fuzz tools configs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find mmpose_attn benchmarks demo fuzz tests tools configs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -15,6 +15,8 @@ from setuptools.errors import FileError
 
 ROOT = Path(__file__).resolve().parent
 MIM_FILES = ('configs', 'tools', 'model-index.yml')
+# These run what lies beside the package in a checkout, and would not work from a wheel.
+CHECKOUT_TOOLS = ('bench.py', 'demo.py', 'pictures.py')
 IGNORED = shutil.ignore_patterns('__pycache__', '*.py[cod]', '.*', '*~')
 
 # Only the mim extra names packages of OpenMMLab: they are distributed under several names
@@ -59,6 +61,8 @@ class BuildPyWithMim(build_py):
                 shutil.copytree(source, target, ignore=IGNORED)
             else:
                 shutil.copy2(source, target)
+        for name in CHECKOUT_TOOLS:
+            (self._package_dir / '.mim' / 'tools' / name).unlink()
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
         mim = self._package_dir / '.mim'

@@ -45,9 +45,8 @@ train_pipeline = [
     dict(type='PackBottomupInputs'),
 ]
 val_pipeline = [
-    dict(type='LoadPoseImage'),
-    dict(type='BottomupMultiScaleResize', input_size=codec['input_size'], scales=(1,)),
-    dict(type='PackBottomupInputs'),
+    dict(step, input_size=codec['input_size']) if 'input_size' in step else step
+    for step in _base_.val_pipeline
 ]
 # on two cores a worker takes from the convolutions more than it gives
 workers = dict(num_workers=0, persistent_workers=False)

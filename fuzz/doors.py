@@ -25,11 +25,11 @@ from mmpose_attn.apis.outputs import Journal
 from mmpose_attn.apis.results import Frame, People, PoseResult
 from mmpose_attn.apis.service import first_frame
 from mmpose_attn.apis.sources import find_sources, read_frames
-from mmpose_attn.complexity import published
 from mmpose_attn.datasets import CheckedCocoDataset
 from mmpose_attn.datasets.convert import convert_dataset
 from mmpose_attn.engine import CheckpointError
 from mmpose_attn.evaluation.coco_metric import CheckedCocoMetric
+from mmpose_attn.evaluation.complexity import published
 from mmpose_attn.visualization.curves import read_curve
 
 from .engine import Door

@@ -1,8 +1,10 @@
 """What ``import mmpose_attn`` checks and sets up."""
 
 import importlib
+import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from mmengine.config.utils import MODULE2PACKAGE
@@ -10,6 +12,7 @@ from mmengine.runner import CheckpointLoader
 
 import mmpose_attn
 from mmpose_attn.engine.checkpoint import load_from_local
+from tests.helpers import ROOT
 
 
 def test_import_registers_and_is_idempotent():
@@ -52,3 +55,11 @@ def test_old_and_untried_versions(monkeypatch):
     monkeypatch.setattr(mmpose, '__version__', '1.9.0')
     with pytest.warns(UserWarning, match=r'not tested with mmpose 1\.9\.0'):
         mmpose_attn._check_environment()
+
+
+@pytest.mark.parametrize('name', ['benchmarks', 'demo', 'fuzz', 'tests'])
+def test_the_folders_of_a_checkout_are_its_packages(name):
+    # model-index, for one, installs a package of the name tests
+    code = f'import importlib.util; print(importlib.util.find_spec({name!r}).origin)'
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, text=True, capture_output=True)
+    assert Path(done.stdout.strip()) == ROOT / name / '__init__.py', done.stderr

@@ -1,5 +1,6 @@
 """The wheel: what it carries, what it requires, and that ``mim`` finds its way in it."""
 
+import ast
 import email
 import os
 import shutil
@@ -23,11 +24,18 @@ SOURCES = (
     'requirements.txt',
     'requirements-dev.txt',
     'model-index.yml',
+    'benchmarks',
     'compat',
     'configs',
+    'demo',
+    'docs',
+    'fuzz',
     'mmpose_attn',
+    'tests',
     'tools',
 )
+# What is for a checkout alone: in the source distribution, and not in the wheel.
+CHECKOUT = ('benchmarks', 'demo', 'fuzz', 'tests')
 OPENMMLAB = ('mmcv', 'mmdet', 'mmengine', 'mmpose', 'onedl', 'openmim', 'torch')
 
 
@@ -48,6 +56,10 @@ def copy_sources(target):
         elif (ROOT / name).exists():
             shutil.copy2(ROOT / name, target / name)
     return target
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()}
 
 
 def build_wheel(source, target):
@@ -89,9 +101,28 @@ def test_wheel_carries_exactly_the_package_and_mim_files(wheel):
     assert expected <= package
     tools = {f'mmpose_attn/.mim/tools/{name}.py' for name in ('train', 'test', 'publish_model')}
     assert tools <= package
+    assert {name.rpartition('/')[2] for name in package if '/.mim/tools/' in name} == {
+        path.name for path in (ROOT / 'tools').glob('*.py')
+    } - {'bench.py', 'demo.py', 'pictures.py'}
     for name in package:
         assert not name.endswith(('.pyc', '.swp', 'stale.py')), name
     assert any(name.endswith('LICENSE') for name in names)
+
+
+def imported(code):
+    """Top-level names of what a module imports absolutely, anywhere in it."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition('.')[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.partition('.')[0]
+
+
+def test_nothing_in_the_wheel_needs_a_checkout(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        modules = [name for name in archive.namelist() if name.endswith('.py')]
+        for name in modules:
+            assert not set(CHECKOUT) & set(imported(archive.read(name))), name
 
 
 def test_plain_install_requires_nothing_of_openmmlab(wheel):
@@ -125,6 +156,8 @@ def test_wheel_from_source_distribution_is_the_same(source, wheel, tmp_path):
     shutil.unpack_archive(next(tmp_path.glob('*.tar.gz')), tmp_path)
     unpacked = next(path for path in tmp_path.iterdir() if path.is_dir())
     assert (unpacked / 'compat' / 'chumpy').is_dir() and (unpacked / 'requirements.txt').is_file()
+    for folder in (*CHECKOUT, 'docs'):
+        assert files(unpacked / folder) == files(source / folder), folder
     result, again = build_wheel(unpacked, tmp_path)
     assert again is not None, result.stdout + result.stderr
     with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(again) as second:

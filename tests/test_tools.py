@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mmpose_attn import demo
+from demo import training
 from mmpose_attn.command_line import one_line_errors
 from tests.helpers import ROOT
 
@@ -68,9 +68,9 @@ def test_bad_arguments(command, message, tmp_path, monkeypatch, capsys):
 
 
 def test_demo_outside_a_checkout(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, 'CONFIG', tmp_path / 'gone.py')
+    monkeypatch.setattr(training, 'CONFIG', tmp_path / 'gone.py')
     with pytest.raises(FileNotFoundError, match=r'gone\.py not found: the demo runs in a checkout'):
-        demo.run_demo(tmp_path / 'out', 1, 1, 1)
+        training.run_demo(tmp_path / 'out', 1, 1, 1)
     assert not (tmp_path / 'out').exists()
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from mmpose_attn import complexity
 from mmpose_attn.apis.building import check_device
 from mmpose_attn.command_line import one_line_errors
+from mmpose_attn.evaluation import complexity
 
 
 def main() -> None:

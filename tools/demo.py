@@ -1,9 +1,14 @@
 """Makes synthetic people, trains a small HigherHRNet-SE on them through mim and shows its AP."""
 
 import argparse
+import sys
+from pathlib import Path
 
 from mmpose_attn.command_line import BAD_INPUT, one_line_errors
-from mmpose_attn.demo import run_demo
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # demo/ is not installed
+
+from demo.training import run_demo
 
 
 def setting(text: str) -> str:

@@ -1,10 +1,15 @@
 """Draws the pictures of the README and the docs anew, with a checkpoint of ``make demo``."""
 
 import argparse
+import sys
+from pathlib import Path
 
 from mmpose_attn.command_line import BAD_INPUT, one_line_errors
 from mmpose_attn.engine import CheckpointError
-from mmpose_attn.pictures import make_pictures
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # demo/ is not installed
+
+from demo.pictures import make_pictures
 
 
 def main() -> None:

@@ -357,11 +357,8 @@ def _page(sites, picture, image, title, notes, limit) -> Iterator[str]:
 
 
 def _group(maps: SiteMaps) -> str:
-    """Stage and position of a plugin, or the first two steps of a module's path."""
-    if maps.place:
-        position, stage, *_ = maps.place.split(', ')
-        return f'{stage}, {position}'
-    return '.'.join(maps.name.split('.')[:2])
+    """That of a plugin, or the first two steps of a module's path."""
+    return maps.group or '.'.join(maps.name.split('.')[:2])
 
 
 def _picture(image: np.ndarray, alt: str) -> str:

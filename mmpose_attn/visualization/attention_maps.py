@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmpose_attn.datasets import LoadPoseImage
-from mmpose_attn.models import DiteHRNet
+from mmpose_attn.models.backbones import DiteHRNet, PlacedPlugin
 
 DIMS = dict(channel=2, spatial=4, gates=4, kernels=2, mask=4, offsets=4)
 NO_MAPS = 'no attention_maps(): energy alone'
@@ -57,6 +57,8 @@ class SiteMaps:
         channel, spatial, gates, kernels, mask, offsets: what its ``attention_maps`` returns (see
             this file), or None.
         note: what there is to say about it, or empty.
+        group: of a plugin, what it shares with those of other branches, such as
+            ``'stage 4, fuse'``; otherwise empty.
     """
 
     name: str
@@ -72,6 +74,7 @@ class SiteMaps:
     mask: Tensor | None = None
     offsets: Tensor | None = None
     note: str = ''
+    group: str = ''
 
     @property
     def gain(self) -> Tensor:
@@ -174,17 +177,17 @@ def collect(
     return found
 
 
-def attention_sites(model: nn.Module) -> dict[str, str]:
-    """Every module of a network that has ``attention_maps`` or is a plugin: path -> place."""
-    places = {}
+def attention_sites(model: nn.Module) -> dict[str, PlacedPlugin | None]:
+    """Every module of a network that has ``attention_maps`` or is a plugin, and which, by path."""
+    plugins = {}
     for prefix, host in model.named_modules():
         for plugin in host.named_plugins() if hasattr(host, 'named_plugins') else ():
             path = f'{prefix}.{plugin.name}' if prefix else plugin.name
-            places[path] = f'{plugin.position}, stage {plugin.stage}, branch {plugin.branch}'
+            plugins[path] = plugin
     return {
-        name: places.get(name, '')
+        name: plugins.get(name)
         for name, module in model.named_modules()
-        if name in places or hasattr(module, 'attention_maps')
+        if name in plugins or hasattr(module, 'attention_maps')
     }
 
 
@@ -212,15 +215,15 @@ def record(model: nn.Module, sites: str = '*') -> Iterator[list[SiteMaps]]:
             ``attention_maps`` does not return what is described above.
         RuntimeError: in a forward pass in training mode or with gradients.
     """
-    places = attention_sites(model)
-    if not places:
+    found = attention_sites(model)
+    if not found:
         raise ValueError(
             f'{type(model).__name__} has no attention: no plugin, and no module with '
             'attention_maps() (a network for inference made by fuse_for_inference() has lost them)'
         )
-    chosen = [name for name in places if fnmatchcase(name, sites)]
+    chosen = [name for name in found if fnmatchcase(name, sites)]
     if not chosen:
-        raise ValueError(f'sites {sites!r} match none of {_shortened(list(places))}')
+        raise ValueError(f'sites {sites!r} match none of {_shortened(list(found))}')
     recorder = _Recorder()
     shortcuts = [m for m in model.modules() if isinstance(m, DiteHRNet) and m.fast]
     # nothing is compiled where this was never imported, and to import it takes seconds
@@ -230,7 +233,7 @@ def record(model: nn.Module, sites: str = '*') -> Iterator[list[SiteMaps]]:
         for module in shortcuts:
             module.fast = False
         for name in chosen:
-            handles += recorder.watch(name, places[name], model.get_submodule(name))
+            handles += recorder.watch(name, found[name], model.get_submodule(name))
         with torch.compiler.set_stance('force_eager') if compiled else nullcontext():
             yield recorder.found
     finally:
@@ -249,7 +252,7 @@ class _Recorder:
         self._open: list[tuple] = []
         self._asking = False  # attention_maps may call modules that are watched as well
 
-    def watch(self, name: str, place: str, module: nn.Module) -> list:
+    def watch(self, name: str, plugin: PlacedPlugin | None, module: nn.Module) -> list:
         def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
             if self._asking:
                 return
@@ -274,11 +277,12 @@ class _Recorder:
                     SiteMaps(
                         path,
                         type(module).__name__,
-                        place,
+                        plugin.place if plugin else '',
                         call,
                         energy,
                         out,
                         note=note,
+                        group=plugin.group if plugin else '',
                         **each or {},
                     )
                 )

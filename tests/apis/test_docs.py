@@ -15,9 +15,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpose.registry import MODELS
 
+from demo.pictures import SHEETS, make_pictures
+from demo.training import CONFIG
 from mmpose_attn.apis import InferenceSession, PersonDetector, whole_image
-from mmpose_attn.demo import CONFIG
-from mmpose_attn.pictures import SHEETS, make_pictures
 from tests.helpers import ROOT
 from tests.inference_helpers import write_video
 

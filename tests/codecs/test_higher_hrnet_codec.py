@@ -13,7 +13,7 @@ from mmpose.registry import KEYPOINT_CODECS
 from mmpose.structures import MultilevelPixelData
 
 from mmpose_attn.codecs import HigherHRNetCodec, grouping
-from mmpose_attn.codecs.higher_hrnet import CPUMaps, DeviceMaps
+from mmpose_attn.codecs.maps import CPUMaps, DeviceMaps
 from tests.helpers import (
     COCO_ORDER,
     codec_cfg,

@@ -12,11 +12,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
 from mmpose_attn.datasets.synthetic import (
-    ADJACENT,
-    KEYPOINTS,
     MARKER,
-    PARTS,
-    UPPER_ARM,
     SyntheticConfig,
     make_dataset,
     render,
@@ -25,6 +21,7 @@ from mmpose_attn.datasets.synthetic import (
 from mmpose_attn.datasets.synthetic.annotations import see, to_polygons, to_rle
 from mmpose_attn.datasets.synthetic.body import build_person
 from mmpose_attn.datasets.synthetic.painting import paint_person
+from mmpose_attn.datasets.synthetic.parts import ADJACENT, KEYPOINTS, PARTS, UPPER_ARM
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = SyntheticConfig(image_size=(192, 160), crowd_prob=0.4, max_overlap=0.5, occluder_prob=0.4)

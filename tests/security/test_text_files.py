@@ -10,7 +10,7 @@ import pytest
 from mmpose_attn.apis import find_sources
 from mmpose_attn.apis.detection import GivenBoxes
 from mmpose_attn.apis.outputs import Journal
-from mmpose_attn.complexity import published
+from mmpose_attn.evaluation.complexity import published
 from mmpose_attn.files import read_file, read_json
 from mmpose_attn.visualization.curves import read_curve
 from mmpose_attn.yaml_files import read_yaml

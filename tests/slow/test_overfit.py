@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmpose_attn.demo import CPU_TRAINING
+from demo.training import CPU_TRAINING
 from tests.data_helpers import DEMO, TRAIN, VAL, make_small_dataset, real_data
 
 pytestmark = pytest.mark.slow

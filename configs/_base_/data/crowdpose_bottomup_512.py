@@ -8,12 +8,7 @@ codec = dict(
 )
 
 train_pipeline = [
-    dict(type='LoadPoseImage', skip_corrupt=True),
-    dict(type='BottomupUniformAffine', input_size=codec['input_size']),
-    dict(type='RandomFlip', direction='horizontal'),
-    dict(type='GenerateTarget', encoder=codec),
-    dict(type='BottomupCrowdMask'),
-    dict(type='PackBottomupInputs'),
+    dict(step, encoder=codec) if 'encoder' in step else step for step in _base_.train_pipeline
 ]
 
 data_root = _base_.crowdpose.test.data_root

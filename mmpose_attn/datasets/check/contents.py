@@ -16,8 +16,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger
 from mmpose.registry import DATASETS
 
-from ..annotations import read_annotations
-from ..checked import CheckedAnnotations
+from mmpose_attn.datasets.annotations import read_annotations
+from mmpose_attn.datasets.checked import CheckedAnnotations
 
 
 @dataclass

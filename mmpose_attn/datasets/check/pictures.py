@@ -15,7 +15,7 @@ from mmpose.registry import TRANSFORMS
 from rich.console import Console
 from rich.progress import track
 
-from ..transforms import exif_orientation
+from mmpose_attn.datasets.transforms import exif_orientation
 
 _work: Callable | None = None
 

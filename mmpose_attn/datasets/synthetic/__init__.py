@@ -12,47 +12,11 @@ depends on ``(config, seed, split, index)`` alone, never on workers or order.
 """
 
 from .config import SyntheticConfig
-from .dataset import MARKER, VAL_ID_OFFSET, make_dataset
-from .parts import (
-    ADJACENT,
-    FOOT,
-    FOREARM,
-    HAIR,
-    HAND,
-    HEAD,
-    KEYPOINTS,
-    NECK,
-    PARTS,
-    PELVIS,
-    SHIN,
-    SKELETON,
-    SKIRT,
-    THIGH,
-    TORSO,
-    UPPER_ARM,
-)
-from .scene import SPLITS, Scene, render, render_scene
+from .dataset import MARKER, make_dataset
+from .scene import Scene, render, render_scene
 
 __all__ = [
-    'ADJACENT',
-    'FOOT',
-    'FOREARM',
-    'HAIR',
-    'HAND',
-    'HEAD',
-    'KEYPOINTS',
     'MARKER',
-    'NECK',
-    'PARTS',
-    'PELVIS',
-    'SHIN',
-    'SKELETON',
-    'SKIRT',
-    'SPLITS',
-    'THIGH',
-    'TORSO',
-    'UPPER_ARM',
-    'VAL_ID_OFFSET',
     'Scene',
     'SyntheticConfig',
     'make_dataset',

@@ -223,40 +223,47 @@ def build_person(rng: np.random.Generator, back_prob: float) -> Person:
     return Person(shapes, keypoints, far, shapes.box(), shirt, pattern, spine, sitting)
 
 
+class _Head(NamedTuple):
+    """Where the parts of a head go: by its ``frame``, in radii ``r`` from its ``centre``."""
+
+    shapes: Shapes
+    frame: np.ndarray
+    centre: np.ndarray
+    r: float
+
+    def at(self, x: float, y: float, z: float) -> np.ndarray:
+        return self.centre + self.frame @ vec(x, y, z) * self.r
+
+    def add(
+        self, colour: Any, p: np.ndarray, q: np.ndarray, rp: Any, rq: Any, shade: float = 1.0
+    ) -> None:
+        # All at one depth: here the order of the calls is the order of painting.
+        part = f'head{len(self.shapes.rows)}'
+        self.shapes.add(HEAD, part, colour, p, q, rp, rq, self.centre, -0.02, shade)
+
+
 def _add_head(
     rng: np.random.Generator,
     shapes: Shapes,
     k: np.ndarray,
-    head: np.ndarray,
+    frame: np.ndarray,
     centre: np.ndarray,
     r: float,
     skin: np.ndarray,
     toward: np.ndarray,
 ) -> np.ndarray:
     """Adds head, hair and face, sets ``k[:5]`` and returns which of them (5,) cannot be seen."""
-
-    def at(x: float, y: float, z: float) -> np.ndarray:
-        return centre + head @ vec(x, y, z) * r
-
-    def add(
-        colour: Any, p: np.ndarray, q: np.ndarray, rp: Any, rq: Any, shade: float = 1.0
-    ) -> None:
-        # All at one depth: here the order of the calls is the order of painting.
-        shapes.add(HEAD, f'head{len(shapes.rows)}', colour, p, q, rp, rq, centre, -0.02, shade)
-
-    def ears(far_side: bool) -> None:
-        for ear in (3, 4):
-            if (away[ear] > 0.3) == far_side and style != 'long':
-                lobe = k[ear] + head @ vec(0, -0.12, 0.03) * r
-                add(skin * 0.88, k[ear], lobe, r * 0.19, r * 0.13)
-
+    head = _Head(shapes, frame, centre, r)
+    at, add = head.at, head.add
     hair = np.clip(np.array(_HAIRS[rng.integers(len(_HAIRS))]) * rng.uniform(0.7, 1.2), 0, 255)
     style = rng.choice(['short', 'long', 'bald', 'bun', 'hat'], p=[0.42, 0.27, 0.07, 0.08, 0.16])
-    facing = float(head[:, 2] @ toward)
+    facing = float(frame[:, 2] @ toward)
     k[0], k[1], k[2] = at(0, -0.2, 1.06), at(0.37, 0.08, 0.84), at(-0.37, 0.08, 0.84)
     k[3], k[4] = at(0.96, -0.08, -0.08), at(-0.96, -0.08, -0.08)
     away = (centre - k[:5]) @ toward / r  # how far on the far side
-    ears(True)
+    far, near = ([ear for ear in (3, 4) if (away[ear] > 0.3) == side] for side in (True, False))
+    covered = style == 'long'  # the ears
+    _add_ears(head, skin, k[[] if covered else far])
     for layer in ('hair', 'face') if facing > -0.2 else ('face', 'hair'):
         if layer == 'face':
             add(skin, at(0, -0.08, 0.2), at(0, -0.98, 0.42), r * 0.82, r * 0.40)
@@ -266,7 +273,7 @@ def _add_head(
             add(hair, at(0, 0.12, -0.14), at(0, -0.15, -0.22), r * 1.05, r * 0.96)
             if style == 'bun':
                 add(hair, at(0, 0.9, -0.7), at(0, 0.95, -0.8), r * 0.42, r * 0.42)
-    ears(False)
+    _add_ears(head, skin, k[[] if covered else near])
     if style == 'long':  # falls behind the shoulders: sorts before or after the trunk
         for i in (1, -1):
             a, b = at(0.45 * i, -0.1, -0.45), at(0.55 * i, rng.uniform(-2.6, -1.5), -0.55)
@@ -274,26 +281,42 @@ def _add_head(
     ink, glasses = np.minimum(hair, 60), rng.random() < 0.1
     for sign, eye in ((1, 1), (-1, 2)):
         if away[eye] < -0.12 and facing > -0.35:
-            if glasses:
-                rim = head[:, 0] * r * 0.3, head[:, 1] * r * 0.22
-                add(ink * 0.5, k[eye], k[eye], rim, rim, 0.0)
-            white = head[:, 0] * r * 0.17, head[:, 1] * r * 0.10
-            add(np.full(3, 225.0), k[eye], k[eye], white, white, 0.0)
-            add(ink * 0.6, k[eye], k[eye], r * 0.09, r * 0.09, 0.0)
-            a, b = at(sign * 0.2, 0.3, 0.86), at(sign * 0.54, 0.27, 0.74)
-            add(ink, a, b, r * 0.05, r * 0.04, 0.0)
+            _add_eye(head, k[eye], sign, ink, glasses)
     if away[0] < 0.25:
         add(skin * 0.93, at(0, 0.02, 0.9), at(0, -0.2, 0.98), r * 0.07, r * 0.13)
-    if head @ vec(0, -0.6, 0.85) @ toward > 0.15:
+    if frame @ vec(0, -0.6, 0.85) @ toward > 0.15:
         lips = skin * (0.62, 0.6, 0.86)
         add(lips, at(-0.2, -0.6, 0.82), at(0.2, -0.6, 0.82), r * 0.05, r * 0.05, 0.0)
     if style == 'hat':
-        cloth = random_colour(rng)
-        rim, crown = _ring(head, r * 1.1, r * 1.12), _ring(head, r * 0.7, r * 0.75)
-        add(cloth, at(0, 0.38, -0.05), at(0, 0.86, -0.08), rim, crown)
-        if facing > -0.5:
-            rim = _ring(head, r * 0.8, r * 0.6)
-            add(cloth * 0.8, at(0, 0.4, 0.7), at(0, 0.38, 0.8), rim, rim)
+        _add_hat(head, random_colour(rng), facing > -0.5)
     hidden = away > (0.1, -0.05, -0.05, 0.3, 0.3)
-    hidden[3:] |= style == 'long'
+    hidden[3:] |= covered
     return hidden
+
+
+def _add_ears(head: _Head, skin: np.ndarray, ears: np.ndarray) -> None:
+    for ear in ears:
+        lobe = ear + head.frame @ vec(0, -0.12, 0.03) * head.r
+        head.add(skin * 0.88, ear, lobe, head.r * 0.19, head.r * 0.13)
+
+
+def _add_eye(head: _Head, eye: np.ndarray, sign: int, ink: np.ndarray, glasses: bool) -> None:
+    """One eye with its brow; ``sign`` 1 is the left one."""
+    frame, r = head.frame, head.r
+    if glasses:
+        rim = frame[:, 0] * r * 0.3, frame[:, 1] * r * 0.22
+        head.add(ink * 0.5, eye, eye, rim, rim, 0.0)
+    white = frame[:, 0] * r * 0.17, frame[:, 1] * r * 0.10
+    head.add(np.full(3, 225.0), eye, eye, white, white, 0.0)
+    head.add(ink * 0.6, eye, eye, r * 0.09, r * 0.09, 0.0)
+    a, b = head.at(sign * 0.2, 0.3, 0.86), head.at(sign * 0.54, 0.27, 0.74)
+    head.add(ink, a, b, r * 0.05, r * 0.04, 0.0)
+
+
+def _add_hat(head: _Head, cloth: np.ndarray, peaked: bool) -> None:
+    r = head.r
+    rim, crown = _ring(head.frame, r * 1.1, r * 1.12), _ring(head.frame, r * 0.7, r * 0.75)
+    head.add(cloth, head.at(0, 0.38, -0.05), head.at(0, 0.86, -0.08), rim, crown)
+    if peaked:
+        rim = _ring(head.frame, r * 0.8, r * 0.6)
+        head.add(cloth * 0.8, head.at(0, 0.4, 0.7), head.at(0, 0.38, 0.8), rim, rim)

@@ -45,6 +45,15 @@ class PlacedPlugin(NamedTuple):
     branch: int
     module: nn.Module
 
+    @property
+    def place(self) -> str:
+        return f'{self.position}, stage {self.stage}, branch {self.branch}'
+
+    @property
+    def group(self) -> str:
+        """What it shares with the plugins of the other branches."""
+        return f'stage {self.stage}, {self.position}'
+
 
 def numbers(name: str, value: Any) -> tuple[int, ...]:
     """An int or a list of ints as a tuple."""

@@ -10,7 +10,8 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NORM = MappingProxyType(dict(type='BN'))
+from mmpose_attn.models.defaults import BN
+
 ACT = MappingProxyType(dict(type='HSwish'))
 
 
@@ -64,7 +65,7 @@ class CSPPAN(BaseModule):
         in_channels: Sequence[int],
         out_channels: int | None = None,
         kernel_size: int = 5,
-        norm_cfg: Mapping = NORM,
+        norm_cfg: Mapping = BN,
         act_cfg: Mapping = ACT,
         concat: bool = False,
         init_cfg: dict | list[dict] | None = None,

@@ -8,7 +8,8 @@ from mmengine.model import BaseModule
 from mmpose.registry import MODELS
 from torch import Tensor, nn
 
-_BN = MappingProxyType(dict(type='BN'))
+from mmpose_attn.models.defaults import BN
+
 _RELU = MappingProxyType(dict(type='ReLU', inplace=True))
 
 
@@ -58,7 +59,7 @@ class CAMSAMAttention(BaseModule):
         in_channels: int,
         ratio: int = 16,
         spatial_channels: int = 1,
-        spatial_norm_cfg: Mapping | None = _BN,
+        spatial_norm_cfg: Mapping | None = BN,
         spatial_act_cfg: Mapping | None = _RELU,
         identity_init: bool = False,
         init_cfg: dict | list[dict] | None = None,

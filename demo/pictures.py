@@ -9,8 +9,9 @@ from PIL import Image
 
 from mmpose_attn.apis import InferenceSession
 from mmpose_attn.datasets.synthetic import make_dataset
-from mmpose_attn.demo import CONFIG, SCENES
 from mmpose_attn.visualization import contact_sheet
+
+from .training import CONFIG, SCENES
 
 SEED = 5  # not the one of the demo's data
 # file -> scenes, columns, pixels of a scene

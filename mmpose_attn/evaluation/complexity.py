@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmpose_attn.files import printable
+from mmpose_attn.models.backbones import PlacedPlugin
 from mmpose_attn.yaml_files import read_yaml
 
 
@@ -93,9 +94,13 @@ def measure(config: str | Path, repeat: int = 0, device: str = 'cpu') -> Cost:
         times = _time(model, torch.rand(shape, device=device), repeat)
 
     groups: dict[tuple[str, str], list[tuple[int, int, float | None]]] = {}
-    for name, place, plugin in _plugins(model):
-        figures = (_parameters(plugin), macs.get(f'{type(model).__name__}.{name}', 0))
-        groups.setdefault((type(plugin).__name__, place), []).append((*figures, times.get(name)))
+    for plugin in _plugins(model):
+        figures = (
+            _parameters(plugin.module),
+            macs.get(f'{type(model).__name__}.{plugin.name}', 0),
+            times.get(plugin.name),
+        )
+        groups.setdefault((type(plugin.module).__name__, plugin.place), []).append(figures)
     sites = [
         SiteCost(*key, len(each), *map(_total, zip(*each, strict=True)))
         for key, each in groups.items()
@@ -125,17 +130,16 @@ def _total(values: Iterable[float | None]) -> float | None:
     return None if None in values else sum(values)
 
 
-def _plugins(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
-    """``(module path, place, plugin)`` of every plugin of the backbone."""
+def _plugins(model: nn.Module) -> Iterator[PlacedPlugin]:
+    """Every plugin of the backbone, by its path in the model."""
     named = getattr(model.backbone, 'named_plugins', None)
     for plugin in named() if named else ():
-        place = f'{plugin.position}, stage {plugin.stage}, branch {plugin.branch}'
-        yield f'backbone.{plugin.name}', place, plugin.module
+        yield plugin._replace(name=f'backbone.{plugin.name}')
 
 
 def _time(model: nn.Module, image: Tensor, repeat: int) -> dict[str, float]:
     """Median milliseconds of the network, under ``''``, and of every plugin's calls."""
-    watched = {'': model, **{name: plugin for name, _, plugin in _plugins(model)}}
+    watched = {'': model, **{plugin.name: plugin.module for plugin in _plugins(model)}}
     passes: dict[str, list[float]] = {name: [] for name in watched}
     clock = _events if image.device.type == 'cuda' else _wall
     with torch.no_grad():

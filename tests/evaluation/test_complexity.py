@@ -11,8 +11,8 @@ from mmengine.registry import init_default_scope
 from mmpose.registry import MODELS
 from torch import nn
 
-from mmpose_attn import complexity
-from mmpose_attn.complexity import Cost, SiteCost, measure
+from mmpose_attn.evaluation import complexity
+from mmpose_attn.evaluation.complexity import Cost, SiteCost, measure
 from tests.helpers import ROOT, hrnet_extra
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))

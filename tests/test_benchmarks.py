@@ -1,4 +1,4 @@
-"""The benchmark: it runs, compares equal things, and reports ratios of medians."""
+"""The benchmarks: they run, compare equal things, and report ratios of medians."""
 
 import runpy
 import sys
@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmpose_attn import benchmark
-from mmpose_attn.benchmark import Row, interleave, is_tied, make_scene
+from benchmarks import BENCHMARKS, loss, run
+from benchmarks.decode import KEYPOINT_ORDER, is_tied, make_scene
+from benchmarks.report import format_head, format_row
+from benchmarks.timing import Row, interleave
 from mmpose_attn.codecs import HigherHRNetCodec
 from tests.helpers import ROOT
 
@@ -16,10 +18,10 @@ from tests.helpers import ROOT
 def test_ratio_is_of_medians():
     row = Row('decode', [1, 90, 6], [2, 50, 1])
     assert row.medians == (6, 2) and row.ratio == 3
-    assert '6.00' in benchmark.format_row(row) and '3.0x' in benchmark.format_row(row)
-    line = benchmark.format_row(row, markdown=True)
+    assert '6.00' in format_row(row) and '3.0x' in format_row(row)
+    line = format_row(row, markdown=True)
     assert line == '| decode | 6.00 | 2.00 | 3.0x |  |'
-    assert benchmark.format_head(True).splitlines()[0].count('|') == line.count('|')
+    assert format_head(True).splitlines()[0].count('|') == line.count('|')
 
 
 def test_calls_alternate_after_one_of_each():
@@ -29,13 +31,13 @@ def test_calls_alternate_after_one_of_each():
 
 
 def test_overhead_is_that_of_pairs():
-    row = benchmark.Row('slower and slower', theirs=(1.0, 2.0, 4.0), ours=(1.5, 2.5, 5.0))
+    row = Row('slower and slower', theirs=(1.0, 2.0, 4.0), ours=(1.5, 2.5, 5.0))
     assert row.overhead == pytest.approx(0.25) and row.ratio == pytest.approx(2 / 2.5)
 
 
-@pytest.mark.parametrize('part', benchmark.PARTS)
+@pytest.mark.parametrize('part', BENCHMARKS)
 def test_every_part_runs(part, mmpose_scope):
-    rows = list(benchmark.run((part,), quick=True, repeat=2))
+    rows = list(run((part,), quick=True, repeat=2))
     assert rows
     for row in rows:
         assert (
@@ -48,7 +50,7 @@ def test_every_part_runs(part, mmpose_scope):
 
 def test_unknown_part_is_an_error():
     with pytest.raises(ValueError, match=r"unknown parts \['encoding'\]; there are .*'encode'"):
-        next(benchmark.run(('encoding',)))
+        next(run(('encoding',)))
 
 
 def test_different_results_are_an_error(monkeypatch):
@@ -60,16 +62,16 @@ def test_different_results_are_an_error(monkeypatch):
 
     monkeypatch.setattr(HigherHRNetCodec, 'batch_decode', shifted)
     with pytest.raises(RuntimeError, match='1 people differs from MMPose by 0.01 px'):
-        list(benchmark.run(('decode',), quick=True))
+        list(run(('decode',), quick=True))
 
-    forward = benchmark.BatchedAssociativeEmbeddingLoss.forward
+    forward = loss.BatchedAssociativeEmbeddingLoss.forward
     monkeypatch.setattr(
-        benchmark.BatchedAssociativeEmbeddingLoss,
+        loss.BatchedAssociativeEmbeddingLoss,
         'forward',
-        lambda *args: tuple(2 * loss for loss in forward(*args)),
+        lambda *args: tuple(2 * part for part in forward(*args)),
     )
     with pytest.raises(RuntimeError, match='gradients of the losses differ'):
-        list(benchmark.run(('loss',), quick=True))
+        list(run(('loss',), quick=True))
 
 
 def test_scene():
@@ -82,7 +84,7 @@ def test_scene():
     codec = HigherHRNetCodec(
         (512, 512),
         (512, 512),
-        decode_keypoint_order=list(benchmark.JOINT_ORDER),
+        decode_keypoint_order=list(KEYPOINT_ORDER),
         decode_fill='none',
     )
     found = []
