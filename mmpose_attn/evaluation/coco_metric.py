@@ -17,11 +17,10 @@ _BOX_SHARE = 0.53  # of its box is an object's area, where nothing says it: as w
 _AREAS = 'objects have no area; it is taken as 0.53 of their box, as use_area=False does for all'
 
 
-@METRICS.register_module(name=['CheckedCocoMetric', 'CocoMetric'], force=True)
+@METRICS.register_module()
 class CheckedCocoMetric(CocoMetric):
     """MMPose's ``CocoMetric`` that looks at its file before anything is predicted.
 
-    It takes the place of MMPose's, so that ``type='CocoMetric'`` is this one.
     The annotation file is read, examined and put right as by
     :class:`~mmpose_attn.datasets.checked.CheckedAnnotations` when the loop is
     built, that is before the first step.

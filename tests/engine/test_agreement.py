@@ -399,6 +399,44 @@ def test_evaluator_of_other_images(config, roots, tmp_path):
     assert 'results on 1 images' in found.problem
 
 
+def test_metric_of_mmpose_and_other_categories(config, roots, tmp_path):
+    """It takes results for category 1 where their samples say no other."""
+    path = tmp_path / 'other.json'
+
+    def found(kind, ids, **options):
+        path.write_text((roots['COCO_ROOT'] / VAL).read_text())
+
+        def number(contents):
+            contents['categories'] = [dict(contents['categories'][0], id=i) for i in ids]
+            for i, ann in enumerate(contents['annotations']):
+                ann['category_id'] = ids[i % len(ids)]
+
+        edit_json(path, number)
+        for phase in ('val', 'test'):
+            options[f'{phase}_evaluator.ann_file'] = str(path)
+            options[f'{phase}_dataloader.dataset.ann_file'] = str(path)
+        options = {'val_evaluator.type': 'CocoMetric', **options}
+        return find_disagreements(config(kind, **options))
+
+    assert found('bottomup', [1]) == found('bottomup', [3]) == []  # as PackBottomupInputs says
+    (several,) = found('bottomup', [1, 2])
+    assert several.key == 'val_evaluator.type' and 'category_id 1, 2' in several.problem
+    assert several.remedy == "Write type='CheckedCocoMetric'"
+    assert found('bottomup', [1, 2], **{'val_evaluator.type': 'CheckedCocoMetric'}) == []
+    stock = {'val_dataloader.dataset.type': 'CocoDataset'}
+    pack = config('bottomup').val_dataloader.dataset.pipeline
+    keys_of_mmpose = ('id', 'img_id', 'img_path', 'input_size', 'input_center', 'input_scale')
+    pack[-1] = dict(type='PackPoseInputs', meta_keys=keys_of_mmpose)
+    stock['val_dataloader.dataset.pipeline'] = pack
+    assert keys(found('bottomup', [3], **stock)) == ['val_evaluator.type']
+    assert found('bottomup', [1], **stock) == []
+    assert found('topdown', [1, 2]) == []
+    boxes = {'val_dataloader.dataset.type': 'CocoDataset'}
+    (given,) = found('topdown', [3], **boxes)
+    assert given.key == 'val_evaluator.type'
+    assert found('topdown', [3], **boxes, **{'val_dataloader.dataset.bbox_file': None}) == []
+
+
 # ------------------------------------------------------------------- the best checkpoint
 @pytest.fixture(scope='module')
 def runtime():

@@ -19,6 +19,10 @@ from mmpose.evaluation.metrics import (
 )
 from mmpose.models.pose_estimators import BottomupPoseEstimator
 
+from mmpose_attn.datasets.checked import CheckedAnnotations
+from mmpose_attn.datasets.transforms import PackBottomupInputs
+from mmpose_attn.evaluation import CheckedCocoMetric
+
 from .disagreement import Disagreement
 from .parts import Data, Parts
 
@@ -46,7 +50,7 @@ def check_metrics(parts: Parts) -> Iterator[Disagreement]:
                     key,
                     f'{type(metric).__name__} compares one person with one person, as top-down '
                     'models have them; a bottom-up model finds any number',
-                    "Write type='CocoMetric', ann_file=...",
+                    "Write type='CheckedCocoMetric', ann_file=...",
                 )
                 continue
             if len(data) != 1 or data[0].seen is None:  # wrappers: whose figures is not known
@@ -57,10 +61,11 @@ def check_metrics(parts: Parts) -> Iterator[Disagreement]:
                     yield Disagreement(
                         key,
                         f'{kind.__name__} is for {count} keypoints, but {data[0].key} has {joints}',
-                        "Write type='PCKAccuracy' or 'CocoMetric'",
+                        "Write type='PCKAccuracy' or 'CheckedCocoMetric'",
                     )
             if isinstance(metric, CocoMetric):
                 yield from _check_coco(key, metric, data[0])
+                yield from _check_categories(key, metric, data[0], bottomup)
 
 
 def _check_coco(key: str, metric: CocoMetric, data: Data) -> Iterator[Disagreement]:
@@ -79,6 +84,34 @@ def _check_coco(key: str, metric: CocoMetric, data: Data) -> Iterator[Disagreeme
     mine, other = getattr(data.dataset, 'ann_file', ''), metric.ann_file
     if mine and other and os.path.realpath(mine) != os.path.realpath(other):
         yield from _check_files(key, data.key, mine, other)
+
+
+def _check_categories(
+    key: str, metric: CocoMetric, data: Data, bottomup: bool
+) -> Iterator[Disagreement]:
+    """MMPose's own metric has results of category 1, unless their samples say another."""
+    path = metric.ann_file or getattr(data.dataset, 'ann_file', '')
+    if isinstance(metric, CheckedCocoMetric) or metric.format_only or not path:
+        return
+    try:
+        anns = load(path)['annotations']
+        ids = {ann.get('category_id', 1) for ann in anns if any(ann.get('keypoints') or ())}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    packs = [step for step in data.transforms if 'category_id' in getattr(step, 'meta_keys', ())]
+    if bottomup:  # a sample has the categories of all its objects, else
+        said = len(ids) == 1 and any(isinstance(step, PackBottomupInputs) for step in packs)
+    else:
+        boxes = getattr(data.dataset, 'bbox_file', None)
+        said = packs and (not boxes or isinstance(data.dataset, CheckedAnnotations))
+    if ids - {1} and not said:
+        names = ', '.join(map(str, sorted(ids, key=str)))
+        yield Disagreement(
+            f'{key}.type',
+            f'{type(metric).__name__} takes all results for category 1, but the objects of {path} '
+            f'have the category_id {names}',
+            "Write type='CheckedCocoMetric'",
+        )
 
 
 def _check_files(key: str, data_key: str, mine: str, other: str) -> Iterator[Disagreement]:
