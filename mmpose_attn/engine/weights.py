@@ -138,9 +138,9 @@ def convert_arrays(module: nn.Module, state_dict: dict[str, Any], prefix: str = 
             )
         if tensor.is_floating_point() and value.dtype not in _FLOATS:
             raise ValueError(
-                f'The checkpoint holds {prefix}{key} as {value.dtype}, but weights are floating-point '
-                'numbers of 16 bits or more: take the one that it was made of, before rounding or '
-                'quantisation.'
+                f'The checkpoint holds {prefix}{key} as {value.dtype}, but weights are '
+                'floating-point numbers of 16 bits or more: take the checkpoint that it was made '
+                'of, before rounding or quantisation.'
             )
 
 
