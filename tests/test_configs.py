@@ -122,7 +122,7 @@ def test_parts_agree(name, no_roots):
         assert dataset.headbox_file == 'data/mpii/annotations/mpii_gt_val.mat'
         assert cfg.default_hooks.checkpoint.save_best == 'mpii/AP'
     else:
-        assert cfg.val_evaluator.type == 'CocoMetric'
+        assert cfg.val_evaluator.type == 'CheckedCocoMetric'
         assert cfg.val_evaluator.ann_file == os.path.join(dataset.data_root, dataset.ann_file)
     assert cfg.train_dataloader.dataset.data_root == dataset.data_root
     assert cfg.test_dataloader == cfg.val_dataloader and cfg.test_evaluator == cfg.val_evaluator
@@ -269,7 +269,7 @@ def test_data_root_comes_from_the_environment(name, monkeypatch, no_roots):
             for file in (dataset.get('bbox_file'), dataset.get('headbox_file')):
                 assert not file or file.startswith(f'{value or default}/')
         for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
-            if evaluator.type == 'CocoMetric':
+            if evaluator.type == 'CheckedCocoMetric':
                 assert evaluator.ann_file.startswith(f'{value or default}/annotations/')
 
 

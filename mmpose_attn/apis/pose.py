@@ -17,7 +17,9 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from mmpose.apis import init_model
 from mmpose.evaluation.functional import oks_nms, soft_oks_nms
+from mmpose.evaluation.metrics import CocoMetric
 from mmpose.models.pose_estimators import BottomupPoseEstimator, TopdownPoseEstimator
+from mmpose.registry import METRICS
 from mmpose.structures import PoseDataSample
 from torch import nn
 
@@ -336,7 +338,9 @@ def _ranking(config: Config, topdown: bool) -> dict:
     evaluators = config.get('test_evaluator') or {}
     evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
     for evaluator in evaluators:
-        if evaluator.get('type') == 'CocoMetric':
+        kind = evaluator.get('type')
+        kind = METRICS.get(kind) if isinstance(kind, str) else kind
+        if isinstance(kind, type) and issubclass(kind, CocoMetric):
             return {**_TOPDOWN_RANK, 'nms_thr': 0.9, **evaluator}
     return dict(_TOPDOWN_RANK if topdown else _BOTTOMUP_RANK, nms_thr=0.9)
 

@@ -78,7 +78,7 @@ class HigherHRNetCodec(AssociativeEmbedding):
     ) -> None:
         multi = not np.isscalar(heatmap_size[0])
         sizes = [tuple(size) for size in heatmap_size] if multi else [tuple(heatmap_size)]
-        kwargs['decode_keypoint_order'] = list(kwargs.get('decode_keypoint_order', ()))
+        kwargs['decode_keypoint_order'] = list(kwargs.get('decode_keypoint_order') or ())
         super().__init__(
             input_size=tuple(input_size), heatmap_size=sizes[-1], sigma=sigma, **kwargs
         )

@@ -70,8 +70,6 @@ class CheckedAnnotations(CheckedMetainfo):
         report.raise_problems()
         images, annotations = contents['images'], contents['annotations']
         self._metainfo['CLASSES'] = contents['categories']
-        if not images and self.test_mode:
-            raise ValueError(f'{report.file} lists no images')
         needed = {ann['image_id'] for ann in annotations}
         needed = [image for image in images if self.test_mode or image['id'] in needed]
         find_images(needed, self.data_prefix.get('img') or '', report)
@@ -83,7 +81,10 @@ class CheckedAnnotations(CheckedMetainfo):
         del self._contents, self._report
         for line in report.lines():
             print_log(line, 'current', level=logging.WARNING)
-        if not any(np.any(info.get('keypoints_visible', 0) > 0) for info in data_list):
+        crowds = [ann.get('iscrowd', 0) for ann in annotations if ann['num_keypoints']]
+        if (annotations and all(crowds)) or not any(
+            np.any(x.get('keypoints_visible', 0) > 0) for x in data_list
+        ):
             self._nothing(report, data_list)
         shapes = {
             image['id']: (image['height'], image['width'])

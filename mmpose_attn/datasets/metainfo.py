@@ -30,7 +30,7 @@ class CheckedMetainfo:
 
     @classmethod
     def _load_metainfo(cls, metainfo: dict | None = None) -> dict:
-        if metainfo:
+        if metainfo is not None:
             raw, where = read_metainfo(metainfo)
             problems = check_metainfo(raw)
             if problems:
@@ -104,8 +104,9 @@ def check_metainfo(meta: Mapping[str, Any]) -> list[str]:
             problems.append(f'{times} keypoints have the name {name!r}: every name once')
     problems += _swaps([joint for joint in entries if isinstance(joint.get('name'), str)], names)
     problems += _links(meta.get('skeleton_info', {}), names)
-    problems += _numbers('sigmas', meta.get('sigmas'), len(joints), above=True)
-    problems += _numbers('joint_weights', meta.get('joint_weights'), len(joints), above=False)
+    for part in ('sigmas', 'joint_weights'):
+        if part in meta:
+            problems += _numbers(part, meta[part], len(joints), above=part == 'sigmas')
     return problems
 
 
@@ -148,6 +149,8 @@ def _entry(where: str, entry: Any, text: str) -> Iterator[str]:
     if not isinstance(entry, Mapping):
         yield f'{where} is a dict, got {entry!r}'
         return
+    if text == 'name' and entry.get('swap', '') is None:
+        yield f"{where}: swap is a name, or '' for what has no partner, got None"
     if text == 'name' and not (isinstance(entry.get(text), str) and entry[text]):
         yield f'{where} needs a name, a text; got {entry.get(text)!r}'
     color = entry.get('color', [0, 0, 0])
@@ -191,15 +194,23 @@ def _links(links: Any, names: Sequence[str]) -> Iterator[str]:
 
 
 def _numbers(part: str, values: Any, joints: int, above: bool) -> Iterator[str]:
-    if values is None or (part == 'sigmas' and len(values) == 0):  # none needed without OKS
-        return
     try:
         values = np.asarray(values, float)
     except (TypeError, ValueError):
         yield f'{part} are numbers, got {values!r}'
+        return
+    if values.ndim == 0:
+        yield f'{part} is a list of numbers, got {values}'
+        return
+    if above and values.shape == (0,):  # none needed without OKS
         return
     if values.shape != (joints,):
         yield f'{part} has {values.size} entries for {joints} keypoints: one for each'
     bad = values[~(np.isfinite(values) & (values > 0 if above else values >= 0))]
     if bad.size:
         yield f'{part} must be {"above 0" if above else "0 or more"}, got {bad.ravel()[0]:g}'
+    elif above and (values >= 1).any():
+        yield (
+            f'sigmas are shares of the size of an object, such as 0.05, got {values.max():g}: with '
+            'it everything would count as found'
+        )

@@ -114,21 +114,33 @@ def _prefixes(module: nn.Module, keys: Mapping[str, str]) -> list[str]:
     return prefixes
 
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
 def convert_arrays(module: nn.Module, state_dict: dict[str, Any], prefix: str = '') -> None:
     """Make tensors of the NumPy arrays in a state dict, in place, as MMEngine's loader does not.
 
     Raises:
-        ValueError: A value for this module is no array of numbers.
+        ValueError: A value for this module is no array of numbers, or of a kind of numbers that
+            would lose what it was trained to be.
     """
-    for key, _ in _own_tensors(module):
+    for key, tensor in _own_tensors(module):
+        if prefix + key not in state_dict:
+            continue
         value = state_dict.get(prefix + key)
         if isinstance(value, np.ndarray | np.generic):
             with suppress(TypeError):  # objects
                 value = state_dict[prefix + key] = torch.from_numpy(np.array(value))
-        if value is not None and not isinstance(value, torch.Tensor):
+        if not isinstance(value, torch.Tensor):
             raise ValueError(
                 f'The checkpoint holds no tensor but {type(value).__name__} as {prefix}{key}: save '
                 "it again with torch.save({'state_dict': model.state_dict()}, path)."
+            )
+        if tensor.is_floating_point() and value.dtype not in _FLOATS:
+            raise ValueError(
+                f'The checkpoint holds {prefix}{key} as {value.dtype}, but weights are '
+                'floating-point numbers of 16 bits or more: take the checkpoint that it was made '
+                'of, before rounding or quantisation.'
             )
 
 

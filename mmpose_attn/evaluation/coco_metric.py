@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,13 +16,14 @@ from mmpose_attn.datasets.annotations import MetaInfo, Report, read_annotations
 _BODY = ('keypoints', 'keypoints_crowd')
 _BOX_SHARE = 0.53  # of its box is an object's area, where nothing says it: as with use_area=False
 _AREAS = 'objects have no area; it is taken as 0.53 of their box, as use_area=False does for all'
+_MOST = 20  # objects of an image that COCO's evaluation takes
+_MANY = f'images have more than {_MOST} objects, of which COCO takes {_MOST}: AP cannot reach 1'
 
 
-@METRICS.register_module(name=['CheckedCocoMetric', 'CocoMetric'], force=True)
+@METRICS.register_module()
 class CheckedCocoMetric(CocoMetric):
     """MMPose's ``CocoMetric`` that looks at its file before anything is predicted.
 
-    It takes the place of MMPose's, so that ``type='CocoMetric'`` is this one.
     The annotation file is read, examined and put right as by
     :class:`~mmpose_attn.datasets.checked.CheckedAnnotations` when the loop is
     built, that is before the first step.
@@ -83,10 +85,11 @@ class CheckedCocoMetric(CocoMetric):
         if not self.format_only:
             self._complete(contents, report)
             report.raise_problems()
-        if report.notes[_AREAS]:
-            print_log(
-                f'{report.file}: {report.notes[_AREAS]} {_AREAS}', 'current', level=logging.WARNING
-            )
+        for note in (_AREAS, _MANY):
+            if report.notes[note]:
+                print_log(
+                    f'{report.file}: {report.notes[note]} {note}', 'current', level=logging.WARNING
+                )
         self._categories = report.categories
         if self._categories:
             contents['categories'] = self._categories
@@ -113,6 +116,12 @@ class CheckedCocoMetric(CocoMetric):
                         "It is CrowdPose's, from 0 to 1; without it, evaluate with "
                         "iou_type='keypoints'",
                     )
+        objects = Counter(
+            (annotation['image_id'], annotation['category_id'])
+            for annotation in contents['annotations']
+            if annotation['num_keypoints'] and not annotation.get('iscrowd', 0)
+        )
+        report.notes[_MANY] += sum(count > _MOST for count in objects.values())
         for annotation in contents['annotations']:
             area = annotation.get('area') if self.use_area else None
             if area is not None:

@@ -59,7 +59,7 @@ class MpiiMultiPersonAP(BaseMetric):
             if points.shape[1:] != (16, 2):
                 raise ValueError(
                     f"MpiiMultiPersonAP is for MPII's 16 joints, got keypoints of shape "
-                    f'{points.shape}; for other data take CocoMetric'
+                    f'{points.shape}; for other data take CheckedCocoMetric'
                 )
             if 'keypoints' not in truth:  # an image without anybody
                 visible, distances = np.zeros((0, 16), bool), np.zeros((len(points), 0, 16))

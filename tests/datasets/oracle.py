@@ -43,7 +43,7 @@ def build(root, mode, kind='CheckedCocoDataset', test_mode=True, **kwargs):
 def metric_for(dataset, **kwargs):
     kwargs.setdefault('ann_file', dataset.ann_file)
     metric = METRICS.build(
-        dict(dict(type='CocoMetric', nms_mode='none', score_mode='bbox'), **kwargs)
+        dict(dict(type='CheckedCocoMetric', nms_mode='none', score_mode='bbox'), **kwargs)
     )
     metric.dataset_meta = dataset.metainfo
     return metric

@@ -106,6 +106,11 @@ def no_category_at_all(contents):
     every(category_id=None)(contents)
 
 
+def names_of_categories(contents):
+    contents['categories'] = [dict(contents['categories'][0], id='beetle')]
+    every(category_id='beetle')(contents)
+
+
 def a_category_of_other_things(contents):
     contents['categories'].append(dict(id=2, name='car'))
     contents['annotations'].append(
@@ -158,6 +163,7 @@ RIGHT = {
     'category_3': (other_category(3), None),
     'category_0': (other_category(0), None),
     'text_category': (text_categories, 'category ids are text; they are read as the numbers'),
+    'named_category': (names_of_categories, "names as ids; they are numbered: {'beetle': 1}"),
     'no_categories': (no_categories, 'categories are not listed'),
     'no_category_at_all': (no_category_at_all, 'have no category_id; they are taken as 1'),
     'no_category_id': (every(category_id=None), 'have no category_id; they are taken as 1'),
@@ -182,6 +188,7 @@ RIGHT = {
     'no_bbox_no_area': (every(bbox=None, area=None), 'have no bbox'),
     'bbox_empty': (first(bbox=[]), '1 annotations have no bbox'),
     'bbox_flat': (first(bbox=[10, 10, 0, 5]), '1 annotations have no bbox, or one without extent'),
+    'bbox_zero': (every(bbox=[0, 0, 0, 0]), 'have no bbox, or one without extent'),
     'bbox_negative': (first(bbox=[50, 50, -9, -9]), '1 annotations have no bbox, or one without'),
     'bbox_elsewhere': (first(bbox=[500, 10, 9, 9]), '1 annotations have no bbox, or one without'),
     'bbox_text': (first(bbox=lambda a: [str(v) for v in a['bbox']]), 'numbers written as text'),
@@ -318,6 +325,10 @@ WRONG = {
     'flag_3': (first(keypoints=[9, 9, 3] * 17), 'annotation .* visibility 3.* 1 .labelled, hidden'),
     'flag_-1': (first(keypoints=[9, 9, -1] * 17), 'annotation .* visibility -1'),
     'flag_half': (every(keypoints=of_flags(lambda v: v and 0.4)), r'visibility 0\.4.*more like it'),
+    'no_images': (lambda c: c.pop('images'), 'it lists no images'),
+    'outside': (all_points(-1), r'\d+ of \d+ labelled keypoints lie outside of their images'),
+    'area_share': (every(area=0.2), 'no area is more than 1.* multiply'),
+    'area_huge': (first(area=1e12), r"annotation .*'area' is 1e\+12, but its image has 7680 pix"),
     'area_word': (first(area='large'), "annotation .*'area' is 'large'"),
     'area_negative': (first(area=-5), "annotation .*'area' is -5"),
     'bbox_word': (first(bbox='?'), r"annotation .*'bbox' is \?"),
@@ -449,6 +460,22 @@ def test_texts_name_the_category(root, logged):
     build(root, 'bottomup')
     assert 'has no beetle with a labelled keypoint, AP is not defined' in logged[-1]
     assert not any('person ' in line or 'people' in line for line in logged)
+
+
+def test_nothing_but_crowds(root, logged):
+    """Which are masked out of the loss, and of no AP."""
+    damage(root, every(iscrowd=1))
+    for mode in MODES:
+        with pytest.raises(ValueError, match='nothing to train on'):
+            build(root, mode, test_mode=False)
+    build(root, 'bottomup')
+    assert 'AP is not defined' in logged[-1]
+
+
+def test_keypoints_that_are_not_in_their_boxes(root, logged):
+    damage(root, every(bbox=[0, 0, 5, 5]))
+    build(root, 'topdown')
+    assert 'far outside of the boxes of their objects: are x and y exchanged' in logged[-1]
 
 
 def test_a_point_is_no_box(root, logged):

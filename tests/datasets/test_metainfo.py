@@ -50,6 +50,11 @@ def other_ids(meta):
 
 
 CASES = {
+    'swap null': (joints(_0=dict(swap=None)), "keypoint 0: swap is a name, or '' for"),
+    'a sigma': (lambda m: m.update(sigmas=0.05), 'sigmas is a list of numbers, got 0.05'),
+    'sigmas null': (lambda m: m.update(sigmas=None), 'sigmas is a list of numbers'),
+    'sigmas in percent': (lambda m: m.update(sigmas=[5] * 4), 'shares of the size .* got 5'),
+    'weights null': (lambda m: m.update(joint_weights=None), 'joint_weights is a list of numbers'),
     'swap on one side': (joints(_2=dict(swap='')), "'left_foot' has swap='right_foot', but"),
     'swap onto a third': (joints(_1=dict(swap='tail')), "'tail' has swap=''"),
     'typo in a swap': (joints(_1=dict(swap='right_foott')), "did you mean 'right_foot'"),

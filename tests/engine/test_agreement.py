@@ -197,7 +197,10 @@ def test_metainfo_forgotten_for_validation(config, seven):
     assert 'different numbers' in found[0].problem
 
 
-@pytest.mark.parametrize('order', [[0, 1, 2, 3, 4, 5, 5], [1, 2, 3, 4, 5, 6, 7], [0, 1], []])
+@pytest.mark.parametrize(
+    'order',
+    [None, [6.0, 0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5, 5], [1, 2, 3, 4, 5, 6, 7], [0, 1], []],
+)
 def test_decode_keypoint_order(config, seven, order):
     options = own(seven, beetles())
     options['model.head.num_keypoints'] = 7
@@ -220,6 +223,19 @@ def test_other_names_or_order_in_validation(config, seven):
         found = find_disagreements(config('bottomup', **options))
         assert keys(found) == [f'{p}_dataloader.dataset.metainfo' for p in ('val', 'test')]
         assert 'is ' in found[0].problem
+
+
+def test_other_swaps_in_validation(config, seven):
+    metainfo = beetles()
+    for i in (2, 3):
+        metainfo['keypoint_info'][i]['swap'] = ''
+    options = own(seven, beetles())
+    options['val_dataloader.dataset.metainfo'] = metainfo
+    options['model.head.num_keypoints'] = 7
+    options['model.head.decoder.decode_keypoint_order'] = list(range(7))
+    (found,) = find_disagreements(config('bottomup', **options))
+    assert found.key == 'val_dataloader.dataset.metainfo'
+    assert '[0, 1, 2, 3, 5, 4, 6] and [0, 1, 3, 2, 5, 4, 6]' in found.problem
 
 
 def test_wrong_swaps_also_of_a_data_set_of_mmpose(config, seven):
@@ -268,6 +284,10 @@ def test_wrappers_and_converters(config, seven):
     cfg.train_dataloader.dataset = combined(copy.deepcopy(dataset), five, [[wrong], [convert]])
     (found,) = find_disagreements(cfg)
     assert found.key.endswith('datasets[0].pipeline, KeypointConverter.mapping')
+    wrong = dict(convert, mapping=[(0, 5)])
+    cfg.train_dataloader.dataset = combined(copy.deepcopy(dataset), five, [[wrong], [convert]])
+    (found,) = find_disagreements(cfg)
+    assert 'it gives keypoint 5 of 5' in found.problem
 
 
 # ------------------------------------------------------------------- sizes, codecs, test_cfg
@@ -399,6 +419,75 @@ def test_evaluator_of_other_images(config, roots, tmp_path):
     assert 'results on 1 images' in found.problem
 
 
+@pytest.mark.parametrize('change', [dict(indices=1), dict(sample_interval=2)])
+def test_evaluator_of_more_images_than_are_tested(config, change):
+    ((name, value),) = change.items()
+    for phase, count in (('train', 0), ('val', 1)):
+        options = {f'{phase}_dataloader.dataset.{name}': value}
+        found = find_disagreements(config('bottomup', **options))
+        assert keys(found) == [f'val_dataloader.dataset.{name}'] * count
+
+
+def test_metrics_of_parts_of_the_body(config):
+    def found(kind, **inner):
+        cfg = config(kind)
+        parts = dict(face=[0, 1, 2, 3, 4], rest=list(range(5, 17)))
+        metric = dict(type='KeypointPartitionMetric', metric=inner, partitions=parts)
+        cfg.val_evaluator = cfg.test_evaluator = metric
+        return find_disagreements(cfg)
+
+    assert found('topdown', type='PCKAccuracy') == []
+    assert keys(found('bottomup', type='EPE'))[:2] == ['val_evaluator', 'test_evaluator']
+
+
+def test_the_metric_of_mpii_bottomup(config):
+    cfg = config('bottomup')
+    cfg.val_evaluator = dict(type='MpiiMultiPersonAP')
+    found = find_disagreements(cfg)
+    assert keys(found) == ['val_evaluator', 'val_dataloader.dataset.headbox_file']
+    cfg = config('topdown')
+    cfg.val_evaluator = dict(type='MpiiMultiPersonAP')
+    assert 'is for bottom-up models' in find_disagreements(cfg)[-1].problem
+
+
+def test_metric_of_mmpose_and_other_categories(config, roots, tmp_path):
+    """It takes results for category 1 where their samples say no other."""
+    path = tmp_path / 'other.json'
+
+    def found(kind, ids, **options):
+        path.write_text((roots['COCO_ROOT'] / VAL).read_text())
+
+        def number(contents):
+            contents['categories'] = [dict(contents['categories'][0], id=i) for i in ids]
+            for i, ann in enumerate(contents['annotations']):
+                ann['category_id'] = ids[i % len(ids)]
+
+        edit_json(path, number)
+        for phase in ('val', 'test'):
+            options[f'{phase}_evaluator.ann_file'] = str(path)
+            options[f'{phase}_dataloader.dataset.ann_file'] = str(path)
+        options = {'val_evaluator.type': 'CocoMetric', **options}
+        return find_disagreements(config(kind, **options))
+
+    assert found('bottomup', [1]) == found('bottomup', [3]) == []  # as PackBottomupInputs says
+    (several,) = found('bottomup', [1, 2])
+    assert several.key == 'val_evaluator.type' and 'category_id 1, 2' in several.problem
+    assert several.remedy == "Write type='CheckedCocoMetric'"
+    assert found('bottomup', [1, 2], **{'val_evaluator.type': 'CheckedCocoMetric'}) == []
+    stock = {'val_dataloader.dataset.type': 'CocoDataset'}
+    pack = config('bottomup').val_dataloader.dataset.pipeline
+    keys_of_mmpose = ('id', 'img_id', 'img_path', 'input_size', 'input_center', 'input_scale')
+    pack[-1] = dict(type='PackPoseInputs', meta_keys=keys_of_mmpose)
+    stock['val_dataloader.dataset.pipeline'] = pack
+    assert keys(found('bottomup', [3], **stock)) == ['val_evaluator.type']
+    assert found('bottomup', [1], **stock) == []
+    assert found('topdown', [1, 2]) == []
+    boxes = {'val_dataloader.dataset.type': 'CocoDataset'}
+    (given,) = found('topdown', [3], **boxes)
+    assert given.key == 'val_evaluator.type'
+    assert found('topdown', [3], **boxes, **{'val_dataloader.dataset.bbox_file': None}) == []
+
+
 # ------------------------------------------------------------------- the best checkpoint
 @pytest.fixture(scope='module')
 def runtime():
@@ -432,6 +521,10 @@ def test_the_rule_follows_the_metric(runtime):
     (found,) = best(runtime, dict(save_best='coco/AP'), epe)
     assert found.key == 'default_hooks.checkpoint.save_best' and "'EPE'" in found.remedy
     assert best(runtime, dict(save_best=None), epe) == []
+    assert best(runtime, {}, dict(type='MpiiMultiPersonAP')) == []
+    coco = dict(type='CheckedCocoMetric')
+    for name, count in (('coco/AP .5', 0), ('coco/AR (L)', 0), ('coco/AP50', 1), ('coco/APs', 1)):
+        assert len(best(runtime, dict(save_best=name, rule='greater'), coco)) == count
 
 
 def test_unknown_metrics_need_a_rule(runtime):

@@ -101,10 +101,25 @@ def test_arrays_are_loaded(tmp_path):
 
     load_checkpoint(target, saved(tmp_path / 'a.pth', source, arrays))
     assert torch.equal(source[0].weight, target[0].weight)
-    for odd in ([1.0], 'text'):
+    for odd in ([1.0], 'text', None):
         state = dict(source.state_dict(), **{'0.weight': odd})
         with pytest.raises(ValueError, match=rf'{type(odd).__name__} as 0\.weight'):
             target.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    'kind', [torch.int8, torch.int64, torch.bool, torch.complex64, torch.qint8]
+)
+def test_numbers_that_lost_what_they_were_are_an_error(kind):
+    state = tiny().state_dict()
+    for odd in (kind, torch.float8_e4m3fn):
+        weight = state['0.weight']
+        quantised = odd is torch.qint8
+        new = torch.quantize_per_tensor(weight, 0.1, 0, odd) if quantised else weight.to(odd)
+        with pytest.raises(ValueError, match=rf'holds 0\.weight as {odd}, .* floating-point'):
+            tiny().load_state_dict(dict(state, **{'0.weight': new}))
+    for fine in (torch.float16, torch.bfloat16, torch.float64):
+        tiny().load_state_dict(dict(state, **{'0.weight': state['0.weight'].to(fine)}))
 
 
 @pytest.mark.parametrize('number', [np.nan, np.inf, -np.inf])

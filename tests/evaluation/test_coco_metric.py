@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from mmengine.logging import MessageHub
+from mmpose.evaluation.metrics import CocoMetric
 from mmpose.registry import METRICS
 
 from mmpose_attn.evaluation import CheckedCocoMetric, coco_metric
@@ -24,8 +25,9 @@ def root(synthetic, tmp_path):
     return shutil.copytree(synthetic, tmp_path / 'coco')
 
 
-def test_it_takes_the_place_of_mmposes():
-    assert METRICS.get('CocoMetric') is METRICS.get('CheckedCocoMetric') is CheckedCocoMetric
+def test_mmposes_own_stays_what_it_is():
+    assert METRICS.get('CocoMetric') is CocoMetric
+    assert METRICS.get('CheckedCocoMetric') is CheckedCocoMetric
     assert CheckedCocoMetric.default_prefix == 'coco'
 
 
@@ -77,3 +79,17 @@ def test_a_list_of_images_is_for_submissions(root, tmp_path):
 def test_other_types_are_read_as_by_mmpose(root):
     metric = metric_for(build(root, 'bottomup'), iou_type='keypoints_body')
     assert len(metric.coco.imgs) == 3
+
+
+@pytest.mark.parametrize('more, said', [(18, 0), (20, 1)])
+def test_more_objects_than_coco_takes(root, monkeypatch, more, said):
+    lines = record_log(monkeypatch, coco_metric)
+    dataset = build(root, 'bottomup')
+
+    def add(contents):
+        one = next(a for a in contents['annotations'] if a['num_keypoints'] and not a['iscrowd'])
+        contents['annotations'] += [dict(one, id=10**6 + i) for i in range(more)]
+
+    edit_json(root / VAL, add)
+    metric_for(dataset)
+    assert sum('more than 20 objects, of which COCO takes 20' in line for line in lines) == said

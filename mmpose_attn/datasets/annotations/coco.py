@@ -61,9 +61,14 @@ def examine(contents: dict, file: str, meta: MetaInfo) -> Report:
     for what, entries in (('image', images), ('annotation', annotations)):
         _unique(report, what, entries)
 
+    if not images:
+        report.problem(
+            '', 'images', 'it lists no images', 'COCO has id, file_name and size of each'
+        )
+        return report
     by_id = {image['id']: image for image in images}
     listed = [ann for ann in annotations if ann['image_id'] in by_id]
-    if annotations and images and not listed:
+    if annotations and not listed:
         first = annotations[0]
         report.problem(
             f'annotation {first["id"]}',
@@ -173,6 +178,7 @@ def _of_categories(
         (categories, 'id', 'category'),
         (annotations, 'category_id', 'annotation'),
     )
+    _number_categories(categories, annotations, report)
     _unique(report, 'category', categories)
     listed = {category['id']: category for category in categories}
     for number, annotation in enumerate(annotations):
@@ -213,6 +219,22 @@ def _of_categories(
     for category in report.categories:
         _compare_names(category, meta.names, report)
     return kept
+
+
+def _number_categories(categories: list[dict], annotations: list[dict], report: Report) -> None:
+    """Names as ids become numbers, which is what the evaluation can count."""
+    names = [category['id'] for category in categories]
+    if not any(isinstance(name, str) for name in names):
+        return
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names), 1)}
+    report.notes[f'categories have names as ids; they are numbered: {numbers}'] += len(numbers)
+    for category in categories:
+        category.setdefault('name', category['id'])
+        category['id'] = numbers[category['id']]
+    for annotation in annotations:
+        annotation['category_id'] = numbers.get(
+            annotation['category_id'], annotation['category_id']
+        )
 
 
 def _complete_categories(

@@ -8,7 +8,7 @@ import numpy as np
 
 from .report import Report
 from .segmentations import Size, examine_segmentation, extent_of
-from .whole import SIZED, Corners, Shares
+from .whole import SIZED, Apart, Areas, Corners, Shares
 
 NOT_NUMBERS = 'labelled keypoints are not numbers; they are used as unlabelled'
 OUTSIDE = 'labelled keypoints lie outside their image; they are used as unlabelled'
@@ -59,7 +59,7 @@ def examine_objects(
         Those that can be used.
     """
     _crowds(annotations, report)
-    shares, corners = Shares(), Corners()
+    shares, corners, areas, apart = Shares(), Corners(), Areas(), Apart()
     kept = []
     for start in range(0, len(annotations), _CHUNK):
         chunk, points = _keypoints(annotations[start : start + _CHUNK], meta, report)
@@ -73,8 +73,10 @@ def examine_objects(
                 corners.add(box, size)
             if box != [] and _complete(annotation, points[i], labelled[i], size, box, meta, report):
                 kept.append(annotation)
-    shares.judge(report)
-    corners.judge(report)
+                areas.add(annotation, size, report)
+                apart.add(points[i][labelled[i], :2], annotation['bbox'])
+    for whole in (shares, corners, areas, apart):
+        whole.judge(report)
     return kept
 
 

@@ -5,19 +5,32 @@ import numpy as np
 from .report import Report
 from .segmentations import Size
 
+APART = (
+    'of {} labelled keypoints lie far outside of the boxes of their objects: are x and y '
+    'exchanged, or do boxes and keypoints belong to other objects?'
+)
 SIZED = 'It is x, y, width, height in pixels'
 _FEW = 3  # boxes from which a rule may be read
+_FAR = 1e9  # pixels; beyond it, and NaN, is no place
 
 
 class Shares:
-    """Notices keypoints that are shares of the image, as YOLO and Label Studio write them."""
+    """Notices keypoints that are shares of the image, as YOLO and Label Studio write them.
+
+    And those of images of another size, of which most are outside of the images that there are.
+    """
 
     def __init__(self) -> None:
         self.smallest, self.largest, self.side = np.inf, 0.0, 0
+        self.count = self.outside = 0
 
     def add(self, points: np.ndarray, sizes: list[Size]) -> None:
-        labelled = points[points[..., 2] > 0][..., :2]
-        labelled = labelled[np.isfinite(labelled).all(-1)]
+        used = (points[..., 2] > 0) & (np.abs(points) < _FAR).all(-1)
+        labelled = points[used][..., :2]
+        if len(labelled):
+            limits = np.repeat(np.array(sizes, float), used.sum(1), axis=0)
+            self.outside += int(((labelled < 0) | (labelled > limits)).any(-1).sum())
+            self.count += len(labelled)
         if len(labelled):
             self.smallest = min(self.smallest, labelled.min())
             self.largest = max(self.largest, labelled.max())
@@ -32,6 +45,62 @@ class Shares:
                 'COCO has pixels: multiply x by the width and y by the height of the image, in '
                 'boxes as well',
             )
+        elif 2 * self.outside > self.count:
+            report.problem(
+                '',
+                'keypoints',
+                f'{self.outside} of {self.count} labelled keypoints lie outside of their images',
+                'Are they of images of another size, are x and y exchanged, or width and height?',
+            )
+
+
+class Areas:
+    """Notices areas that are shares of the image, or not of objects in it."""
+
+    def __init__(self) -> None:
+        self.largest, self.boxes = 0.0, 0.0
+
+    def add(self, annotation: dict, size: Size, report: Report) -> None:
+        area, (_, _, w, h) = annotation.get('area'), annotation['bbox']
+        if not isinstance(area, int | float):
+            return
+        self.largest, self.boxes = max(self.largest, area), max(self.boxes, w * h)
+        if area > 2 * max(w * h, size[0] * size[1]):
+            report.problem(
+                f'annotation {annotation["id"]} of image {annotation["image_id"]}',
+                'area',
+                f"its 'area' is {area:g}, but its image has {size[0] * size[1]} pixels",
+                'It is a number of square pixels; without one it is taken from the box',
+            )
+
+    def judge(self, report: Report) -> None:
+        if 0 < self.largest <= 1 and self.boxes > 4:
+            report.problem(
+                '',
+                'area',
+                'no area is more than 1',
+                'COCO has square pixels: multiply by width and height of the image, or leave it '
+                'out, and it is taken from the box',
+            )
+
+
+class Apart:
+    """Notices keypoints that are not where the boxes of their objects are."""
+
+    def __init__(self) -> None:
+        self.count = self.apart = 0
+
+    def add(self, points: np.ndarray, box: list[float]) -> None:
+        x, y, w, h = box
+        low, high = np.array((x, y)), np.array((x + w, y + h))
+        slack = (high - low) / 2
+        away = ((points < low - slack) | (points > high + slack)).any(-1)
+        self.count += len(points)
+        self.apart += int(away.sum())
+
+    def judge(self, report: Report) -> None:
+        if 2 * self.apart > self.count:
+            report.notes[APART.format(self.count)] += self.apart
 
 
 class Corners:
@@ -43,6 +112,8 @@ class Corners:
 
     def add(self, box: list[float], size: Size) -> None:
         x, y, w, h = box
+        if w == h == 0:  # how some tools write that there is none
+            return
         self.count += 1
         inside = w <= size[0] + 1 and h <= size[1] + 1  # as a second corner
         self.corners = self.corners and w >= x and h >= y and inside

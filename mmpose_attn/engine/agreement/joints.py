@@ -72,7 +72,10 @@ def _check_head(head: nn.Module, joints: int | None, data_key: str) -> Iterator[
         )
     order = getattr(getattr(head, 'decoder', None), 'decode_keypoint_order', None)
     wanted = joints or (known and known[1])
-    if order is None or not wanted or sorted(order) == list(range(wanted)):
+    if order is None or not wanted:
+        return
+    whole = all(isinstance(i, int) for i in order)
+    if whole and sorted(order) == list(range(wanted)):
         return
     missing = [i for i in range(wanted) if i not in order]
     what = f'it has {len(order)} entries for {wanted} keypoints'
@@ -95,6 +98,12 @@ def _check_data(data: Data) -> Iterator[Disagreement]:
                 f'{data.key}.pipeline, KeypointConverter.mapping',
                 f'it takes keypoint {max(_sources(converter))} of {count}',
                 f'Sources are 0 to {count - 1}',
+            )
+        if max(converter.target_index, default=0) >= converter.num_keypoints:
+            yield Disagreement(
+                f'{data.key}.pipeline, KeypointConverter.mapping',
+                f'it gives keypoint {max(converter.target_index)} of {converter.num_keypoints}',
+                f'Targets are 0 to {converter.num_keypoints - 1}',
             )
         count = converter.num_keypoints
     seen = data.seen
@@ -146,6 +155,13 @@ def _check_names(parts: Parts) -> Iterator[Disagreement]:
                 data.seen_key,
                 f'its keypoints have other names or another order than {train.seen_key}: '
                 + _difference(one, other),
+                'Give both the same metainfo',
+            )
+        elif one == other and list(train.seen['flip_indices']) != list(data.seen['flip_indices']):
+            yield Disagreement(
+                data.seen_key,
+                f'its keypoints have other swaps than those of {train.seen_key}: flip_indices '
+                f'{data.seen["flip_indices"]} and {train.seen["flip_indices"]}',
                 'Give both the same metainfo',
             )
 

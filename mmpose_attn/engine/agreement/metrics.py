@@ -1,6 +1,7 @@
 """Metrics: for this model, these keypoints and these images, and which way is better."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import PurePath
 
@@ -19,6 +20,10 @@ from mmpose.evaluation.metrics import (
 )
 from mmpose.models.pose_estimators import BottomupPoseEstimator
 
+from mmpose_attn.datasets.checked import CheckedAnnotations
+from mmpose_attn.datasets.transforms import PackBottomupInputs
+from mmpose_attn.evaluation import CheckedCocoMetric, MpiiMultiPersonAP
+
 from .disagreement import Disagreement
 from .parts import Data, Parts
 
@@ -31,8 +36,10 @@ _RULES = (
     (EPE, ('EPE',), 'less'),
     (NME, ('NME',), 'less'),
     (MPJPE, ('MPJPE', 'P-MPJPE', 'N-MPJPE'), 'less'),
+    (MpiiMultiPersonAP, ('AP',), 'greater'),
 )
-_FIXED = ((MpiiPCKAccuracy, 16), (JhmdbPCKAccuracy, 15))
+_COCO_FIGURE = r'(AP|AR)( \.5| \.75| \([ML]\)|\([EMH]\))?'
+_FIXED = ((MpiiPCKAccuracy, 16), (JhmdbPCKAccuracy, 15), (MpiiMultiPersonAP, 16))
 
 
 def check_metrics(parts: Parts) -> Iterator[Disagreement]:
@@ -41,12 +48,13 @@ def check_metrics(parts: Parts) -> Iterator[Disagreement]:
     for phase, metrics in parts.metrics.items():
         data = [data for data in parts.data if data.phase == phase]
         for key, metric in metrics:
-            if bottomup and isinstance(metric, _TOPDOWN):
+            kind = _inner(metric)
+            if bottomup and isinstance(kind, _TOPDOWN):
                 yield Disagreement(
                     key,
-                    f'{type(metric).__name__} compares one person with one person, as top-down '
+                    f'{type(kind).__name__} compares one person with one person, as top-down '
                     'models have them; a bottom-up model finds any number',
-                    "Write type='CocoMetric', ann_file=...",
+                    "Write type='CheckedCocoMetric', ann_file=...",
                 )
                 continue
             if len(data) != 1 or data[0].seen is None:  # wrappers: whose figures is not known
@@ -57,10 +65,13 @@ def check_metrics(parts: Parts) -> Iterator[Disagreement]:
                     yield Disagreement(
                         key,
                         f'{kind.__name__} is for {count} keypoints, but {data[0].key} has {joints}',
-                        "Write type='PCKAccuracy' or 'CocoMetric'",
+                        "Write type='PCKAccuracy' (top-down) or 'CheckedCocoMetric'",
                     )
+            if isinstance(metric, MpiiMultiPersonAP):
+                yield from _check_mpii(key, data[0], bottomup)
             if isinstance(metric, CocoMetric):
                 yield from _check_coco(key, metric, data[0])
+                yield from _check_categories(key, metric, data[0], bottomup)
 
 
 def _check_coco(key: str, metric: CocoMetric, data: Data) -> Iterator[Disagreement]:
@@ -76,9 +87,59 @@ def _check_coco(key: str, metric: CocoMetric, data: Data) -> Iterator[Disagreeme
         elif not (np.isfinite(sigmas) & (sigmas > 0)).all():
             bad = sigmas[~(np.isfinite(sigmas) & (sigmas > 0))][0]
             yield Disagreement(where, f'one is {bad:g}', 'Write numbers above 0')
+    part = 'indices' if getattr(data.dataset, '_indices', None) is not None else ''
+    if not part and getattr(data.dataset, 'sample_interval', 1) != 1:
+        part = 'sample_interval'
+    if part and not metric.format_only:
+        yield Disagreement(
+            f'{data.key}.{part}',
+            f'{type(metric).__name__} evaluates all images of its file, also those left out here',
+            'Leave it out, and give data set and evaluator a file of the images to test on',
+        )
     mine, other = getattr(data.dataset, 'ann_file', ''), metric.ann_file
     if mine and other and os.path.realpath(mine) != os.path.realpath(other):
         yield from _check_files(key, data.key, mine, other)
+
+
+def _check_mpii(key: str, data: Data, bottomup: bool) -> Iterator[Disagreement]:
+    if not bottomup:
+        yield Disagreement(
+            key, 'MpiiMultiPersonAP is for bottom-up models', "Write type='MpiiPCKAccuracy'"
+        )
+    elif not getattr(data.dataset, 'headbox_file', None):
+        yield Disagreement(
+            f'{data.key}.headbox_file',
+            'MpiiMultiPersonAP measures in head sizes, and there are none',
+            "Write type='BottomupMpiiDataset', headbox_file='.../annotations/mpii_gt_val.mat'",
+        )
+
+
+def _check_categories(
+    key: str, metric: CocoMetric, data: Data, bottomup: bool
+) -> Iterator[Disagreement]:
+    """MMPose's own metric has results of category 1, unless their samples say another."""
+    path = metric.ann_file or getattr(data.dataset, 'ann_file', '')
+    if isinstance(metric, CheckedCocoMetric) or metric.format_only or not path:
+        return
+    try:
+        anns = load(path)['annotations']
+        ids = {ann.get('category_id', 1) for ann in anns if any(ann.get('keypoints') or ())}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    packs = [step for step in data.transforms if 'category_id' in getattr(step, 'meta_keys', ())]
+    if bottomup:  # a sample has the categories of all its objects, else
+        said = len(ids) == 1 and any(isinstance(step, PackBottomupInputs) for step in packs)
+    else:
+        boxes = getattr(data.dataset, 'bbox_file', None)
+        said = packs and (not boxes or isinstance(data.dataset, CheckedAnnotations))
+    if ids - {1} and not said:
+        names = ', '.join(map(str, sorted(ids, key=str)))
+        yield Disagreement(
+            f'{key}.type',
+            f'{type(metric).__name__} takes all results for category 1, but the objects of {path} '
+            f'have the category_id {names}',
+            "Write type='CheckedCocoMetric'",
+        )
 
 
 def _check_files(key: str, data_key: str, mine: str, other: str) -> Iterator[Disagreement]:
@@ -158,9 +219,14 @@ def check_best(parts: Parts) -> Iterator[Disagreement]:
 
 def _rule(metric: BaseMetric) -> tuple[tuple[str, ...], str] | None:
     """Figures of a metric of MMPose's, and which way they are better."""
-    for inner in getattr(metric, 'metrics', None) or {}:  # one for every part of the body
-        metric = metric.metrics[inner]
+    metric = _inner(metric)
     return next((known[1:] for known in _RULES if isinstance(metric, known[0])), None)
+
+
+def _inner(metric: BaseMetric) -> BaseMetric:
+    """One of those that a metric has for parts of the body, which are of one kind."""
+    parts = getattr(metric, 'metrics', None)
+    return next(iter(parts.values())) if isinstance(parts, dict) and parts else metric
 
 
 def _figure(metric: BaseMetric, name: str) -> str:
@@ -168,5 +234,10 @@ def _figure(metric: BaseMetric, name: str) -> str:
 
 
 def _has(metric: BaseMetric, rule: tuple, name: str) -> bool:
+    parts = getattr(metric, 'metrics', None)
+    if isinstance(parts, dict):  # whose names are before those of the figures
+        return any(name.startswith(f'{part}.') for part in parts)
     start = _figure(metric, '')
+    if isinstance(metric, CocoMetric):
+        return name.startswith(start) and bool(re.fullmatch(_COCO_FIGURE, name[len(start) :]))
     return name.startswith(start) and any(figure in name[len(start) :] for figure in rule[0])
