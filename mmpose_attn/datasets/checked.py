@@ -67,6 +67,8 @@ class CheckedAnnotations(CheckedMetainfo):
     def load_data_list(self) -> list[dict]:
         check_files(self, 'detection', self.bbox_file, NO_BOXES)
         contents, report = read_annotations(self.ann_file, self.meta())
+        if self.test_mode and contents['images'] == []:
+            raise ValueError(f'{report.file} lists no images')
         report.raise_problems()
         images, annotations = contents['images'], contents['annotations']
         self._metainfo['CLASSES'] = contents['categories']

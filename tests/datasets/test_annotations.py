@@ -325,7 +325,6 @@ WRONG = {
     'flag_3': (first(keypoints=[9, 9, 3] * 17), 'annotation .* visibility 3.* 1 .labelled, hidden'),
     'flag_-1': (first(keypoints=[9, 9, -1] * 17), 'annotation .* visibility -1'),
     'flag_half': (every(keypoints=of_flags(lambda v: v and 0.4)), r'visibility 0\.4.*more like it'),
-    'no_images': (lambda c: c.pop('images'), 'it lists no images'),
     'outside': (all_points(-1), r'\d+ of \d+ labelled keypoints lie outside of their images'),
     'area_share': (every(area=0.2), 'no area is more than 1.* multiply'),
     'area_huge': (first(area=1e12), r"annotation .*'area' is 1e\+12, but its image has 7680 pix"),

@@ -61,14 +61,14 @@ def examine(contents: dict, file: str, meta: MetaInfo) -> Report:
     for what, entries in (('image', images), ('annotation', annotations)):
         _unique(report, what, entries)
 
-    if not images:
+    if not images and not meta.training:
         report.problem(
             '', 'images', 'it lists no images', 'COCO has id, file_name and size of each'
         )
         return report
     by_id = {image['id']: image for image in images}
     listed = [ann for ann in annotations if ann['image_id'] in by_id]
-    if annotations and not listed:
+    if annotations and images and not listed:
         first = annotations[0]
         report.problem(
             f'annotation {first["id"]}',
