@@ -121,7 +121,7 @@ class InferenceSession:
         self.out = Path(out)
         self._check_out(draw)
         journal = self.out / 'journal.jsonl'
-        if Journal.begun(journal) and not (resume or overwrite):
+        if journal.exists() and not (resume or overwrite):
             raise ValueError(
                 f'{self.out} holds the results of an earlier run: go on with it (--resume), '
                 'replace it (--overwrite), or write to another folder'
