@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..models.backbones.dite_fused import FusedBlock, FusedStem, Kernels, interleave
+from ..models.backbones.dite_hrnet.fused import FusedBlock, FusedStem, Kernels, interleave
 from .channel_blocks import conv, in_memory, mean, padded, reorder, reorder_back
 
 

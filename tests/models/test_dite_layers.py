@@ -12,9 +12,9 @@ from mmpose_attn.models.layers import (
     DynamicSplitConv,
     GlobalContextModeling,
 )
-from mmpose_attn.models.layers import rows as in_rows
+from mmpose_attn.models.layers import hwnc as in_rows
 from mmpose_attn.models.layers.context_modeling import masked_pool
-from mmpose_attn.models.layers.rows import turned
+from mmpose_attn.models.layers.hwnc import turned
 from tests.helpers import randomize
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')

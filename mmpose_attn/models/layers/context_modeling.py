@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import rows
+from . import hwnc
 from .dynamic_conv import BN
 from .norms import build_norm_of_means
 
@@ -188,11 +188,11 @@ class GlobalContextModeling(BaseModule):
 
         # the mask of what the norms give, but for a constant that its softmax does not see
         mask = unshuffled(self.conv_mask.weight.view(1, -1)) * scale
-        context = rows.weighted_mean(x, F.linear(x, mask.view(1, -1), self.conv_mask.bias))
+        context = hwnc.weighted_mean(x, F.linear(x, mask.view(1, -1), self.conv_mask.bias))
         context = shuffled(context * scale + shift)
         first, norm, _, second, _ = self.channel_attention
         hidden = F.linear(context, first.weight.flatten(1))
-        hidden = rows.norm(norm, hidden).relu()
+        hidden = hwnc.norm(norm, hidden).relu()
         gates = F.linear(hidden, second.weight.flatten(1), second.bias).sigmoid()
 
         def gated() -> tuple[Tensor, Tensor]:
@@ -269,11 +269,11 @@ class DenseContextModeling(BaseModule):
         """The same of (H, W, N, C)."""
         size = x[-1].shape[:2]
         pooled = [
-            rows.masked_pool(each, rows.conv(mask, each), size, self.pooling)
+            hwnc.masked_pool(each, hwnc.conv(mask, each), size, self.pooling)
             for each, mask in zip(x[:-1], self.conv_mask)
         ]
-        gates = rows.run(self.channel_attention, torch.cat([*pooled, x[-1]], dim=3))
+        gates = hwnc.run(self.channel_attention, torch.cat([*pooled, x[-1]], dim=3))
         return [
-            rows.enlarged_product(each, gate)
+            hwnc.enlarged_product(each, gate)
             for each, gate in zip(x, gates.split(self.channels, dim=3))
         ]

@@ -12,7 +12,7 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import rows
+from . import hwnc
 from .norms import build_norm_of_means
 
 BN = MappingProxyType(dict(type='BN'))
@@ -44,7 +44,7 @@ class KernelAttention(BaseModule):
     def from_means(self, means: Tensor) -> Tensor:
         """The same of (N, C) means, without convolutions of single pixels."""
         hidden = F.linear(means, self.conv1.weight.flatten(1))
-        hidden = rows.norm(self.bn, hidden).relu()
+        hidden = hwnc.norm(self.bn, hidden).relu()
         return F.linear(hidden, self.conv2.weight.flatten(1), self.conv2.bias).sigmoid()
 
 
@@ -135,7 +135,7 @@ class DynamicConv(nn.Module):
         """The same, depthwise or 1x1, of (H, W, N, C) with its (N, C) means."""
         kernels = self.aggregation(self.attention.from_means(means))
         if self.groups > 1:
-            return rows.depthwise(x, kernels, stride=self.stride)
+            return hwnc.depthwise(x, kernels, stride=self.stride)
         kernels = kernels.view(x.shape[2], self.out_channels, self.in_channels)
         out = x.flatten(0, 1).transpose(0, 1) @ kernels.mT
         return out.transpose(0, 1).reshape(*x.shape[:3], -1)
@@ -226,7 +226,7 @@ class DynamicSplitConv(BaseModule):
         for layer, width in zip(self.conv, self.splits, strict=True):
             part = x.narrow(3, start, width)
             if means is None:
-                outs.append(rows.conv(layer.conv, part))
+                outs.append(hwnc.conv(layer.conv, part))
             else:
                 outs.append(layer.conv.convolve_rows(part, means.narrow(1, start, width)))
             start += width

@@ -1,6 +1,6 @@
 """Dite-HRNet for inference: the same function by fewer and larger operations.
 
-Tensors are (H, W, N, C), see :mod:`..layers.rows`.
+Tensors are (H, W, N, C), see :mod:`..layers.hwnc`.
 """
 
 import copy
@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..layers import rows
-from ..layers.context_modeling import GlobalContextModeling, masked_pool
-from ..layers.dynamic_conv import DynamicConv, KernelAttention
+from ...layers import hwnc
+from ...layers.context_modeling import GlobalContextModeling, masked_pool
+from ...layers.dynamic_conv import DynamicConv, KernelAttention
 
 
 def fold_norms(module: nn.Module) -> nn.Module:
@@ -158,7 +158,7 @@ class Kernels(nn.Module):
         kernels = self.table[0].repeat(batch, 1, 1, 1) if gates is None else gates @ self.table
         if self.groups > 1:
             shift = self.shift.repeat(batch) if batch > 1 else self.shift
-            return rows.depthwise(x, kernels.view(-1, *self.shape[1:]), shift, self.stride)
+            return hwnc.depthwise(x, kernels.view(-1, *self.shape[1:]), shift, self.stride)
         kernels = kernels.view(batch, *self.shape[:2]).transpose(1, 2)
         out = torch.baddbmm(self.shift, x.flatten(0, 1).transpose(0, 1), kernels)
         return out.transpose(0, 1).reshape(*x.shape[:3], -1)
@@ -223,7 +223,7 @@ class Contexts(nn.Module):
     def rows(self, x: Sequence[Tensor]) -> list[Tensor]:
         """The same of (H, W, N, C)."""
         contexts = [
-            rows.weighted_mean(each, F.linear(each, mask)) for each, mask in zip(x, self.masks)
+            hwnc.weighted_mean(each, F.linear(each, mask)) for each, mask in zip(x, self.masks)
         ]
         gates = self.gates.rows(torch.cat(contexts, dim=1)).split(self.widths, dim=1)
         outs = [
@@ -354,7 +354,7 @@ class FusedStem(nn.Module):
                     )
                     half = half.relu_() if step.relu else half
             halves.append(half)
-        return rows.interleave(*halves)
+        return hwnc.interleave(*halves)
 
 
 class FusedBlock(nn.Module):
@@ -414,15 +414,15 @@ class FusedBlock(nn.Module):
         kept, changed = zip(*(each.chunk(2, dim=3) for each in x))
         size = changed[-1].shape[:2]
         pooled = [
-            rows.masked_pool(each, F.linear(each, mask.weight.flatten(1)), size, self.pooling)
+            hwnc.masked_pool(each, F.linear(each, mask.weight.flatten(1)), size, self.pooling)
             for each, mask in zip(changed, self.masks)
         ]
         gates = self.attention.rows(torch.cat([*pooled, changed[-1]], dim=3))
         gates = gates.split(self.widths, dim=3)
-        changed = [rows.enlarged_product(*each) for each in zip(changed, gates)]
+        changed = [hwnc.enlarged_product(*each) for each in zip(changed, gates)]
         gates = self._gates([each.mean((0, 1)) for each in changed])
         changed = [kernels.rows(*args) for kernels, *args in zip(self.kernels, changed, gates)]
-        return rows.join(kept, self.contexts.rows(changed), self.sites)
+        return hwnc.join(kept, self.contexts.rows(changed), self.sites)
 
     def _gates(self, means: list[Tensor], ordered: bool = False) -> list[Tensor | None]:
         """Of every branch's kernels, in their order; None where they are not dynamic."""

@@ -15,11 +15,11 @@ from torch.utils.checkpoint import checkpoint
 
 from mmpose_attn.engine.weights import register_shape_check
 
-from ..layers import rows
-from ..layers.context_modeling import DenseContextModeling, GlobalContextModeling
-from ..layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg
-from .dite_fused import exchange, fuse, record_graph
-from .plugin_sites import PluginHost, PluginSite
+from ...layers import hwnc
+from ...layers.context_modeling import DenseContextModeling, GlobalContextModeling
+from ...layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg
+from ..plugin_sites import PluginHost, PluginSite
+from .fused import exchange, fuse, record_graph
 
 
 class DiteStem(BaseModule):
@@ -92,10 +92,10 @@ class DiteStem(BaseModule):
             half = context.rows_after_norms(half, [first.norm])
             for layer in others:
                 half = layer.conv.convolve_rows(half, half.mean((0, 1)))
-                half = rows.run(layer.norm, half)
+                half = hwnc.run(layer.norm, half)
                 half = layer.activate(half) if layer.with_activation else half
             halves.append(half)
-        return rows.interleave(*halves)
+        return hwnc.interleave(*halves)
 
 
 class DiteBlock(BaseModule):
@@ -174,7 +174,7 @@ class DiteBlock(BaseModule):
             gcm.rows_after_norms(conv.rows_without_norm(each), [layer.norm for layer in conv.conv])
             for each, conv, gcm in zip(self.dcm.rows(changed), self.conv, self.gcm)
         ]
-        return rows.join(kept, changed, self.sites)
+        return hwnc.join(kept, changed, self.sites)
 
 
 class DiteModule(LiteHRModule):
@@ -237,18 +237,18 @@ class DiteModule(LiteHRModule):
             return x
         x, outs = list(x), []
         for i, row in enumerate(self.fuse_layers):
-            out = x[0] if i == 0 else rows.run(row[0], x[0])
+            out = x[0] if i == 0 else hwnc.run(row[0], x[0])
             weight = 2 if i == 0 or not self.fused else 1  # of what is in out
             for j in range(1, i + 1):
-                term = x[j] if j == i else rows.run(row[j], x[j])
+                term = x[j] if j == i else hwnc.run(row[j], x[j])
                 out, weight = torch.add(term, out, alpha=weight), 1
             # from the lowest resolution up, so that sums are small and the enlarged is added once
             below = None
             for j in reversed(range(i + 1, len(x))):
-                term = rows.run(row[j][1], rows.run(row[j][0], x[j]))
-                below = term if below is None else rows.enlarged_sum(term, below)
+                term = hwnc.run(row[j][1], hwnc.run(row[j][0], x[j]))
+                below = term if below is None else hwnc.enlarged_sum(term, below)
             if below is not None:
-                out, weight = rows.enlarged_sum(out, below, weight), 1
+                out, weight = hwnc.enlarged_sum(out, below, weight), 1
             outs.append(F.relu(out if weight == 1 else weight * out, inplace=True))
             x[0] = outs[0]
         return outs
@@ -301,7 +301,7 @@ class DiteHRNet(PluginHost, LiteHRNet):
     """Dite-HRNet, with the parameter names of the authors' released checkpoints.
 
     On a CPU it computes what the authors' code computes by fewer operations and in another order of
-    dimensions, in training as in evaluation (:mod:`..layers.rows` and
+    dimensions, in training as in evaluation (:mod:`..layers.hwnc` and
     :meth:`GlobalContextModeling.rows_after_norms` say how); ``fast=False`` is the plain arithmetic,
     which other devices, other norms than ``BN``, half precision and training with one or two images
     always take. What is the authors' code and not the paper is on the documentation's page
@@ -433,7 +433,7 @@ class DiteHRNet(PluginHost, LiteHRNet):
         x = [self.stem.rows(x)]
         for stage in range(self.num_stages):
             x = [
-                x[min(i, len(x) - 1)] if layers is None else rows.run(layers, x[min(i, len(x) - 1)])
+                x[min(i, len(x) - 1)] if layers is None else hwnc.run(layers, x[min(i, len(x) - 1)])
                 for i, layers in enumerate(getattr(self, f'transition{stage}'))
             ]
             for module in getattr(self, f'stage{stage}'):
@@ -442,11 +442,11 @@ class DiteHRNet(PluginHost, LiteHRNet):
             outs = []
             for each, layers in zip(reversed(x), self.head_layer.projects):
                 if outs:
-                    each = each + rows.enlarge(outs[-1], each.shape[:2])
-                outs.append(rows.run(layers, each))
+                    each = each + hwnc.enlarge(outs[-1], each.shape[:2])
+                outs.append(hwnc.run(layers, each))
             x = outs[::-1]
         x = x if self.all_branches else x[:1]
-        return tuple(map(rows.turned, x))
+        return tuple(map(hwnc.turned, x))
 
     def fuse_for_inference(self, record: bool = True) -> 'DiteHRNet':
         """An equal network of fewer operations, for inference alone; this one stays as it is.
