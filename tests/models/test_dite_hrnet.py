@@ -162,7 +162,7 @@ def test_fused(batch, pooling):
     before = copy.deepcopy(net.state_dict())
     with torch.no_grad():
         fused = net.fuse_for_inference()
-        for fast in (True, False):  # rows, and maps as for an export
+        for fast in (True, False):  # (H, W, N, C), and (N, C, H, W) as for an export
             fused.fast = fast
             assert relative(fused(image(batch))[0], net(image(batch))[0]) < 1e-10
         fused.fast = True
