@@ -1,6 +1,5 @@
 """Export to ONNX; needs ``onnx``, the extra ``mmpose_attn[onnx]``."""
 
-import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ import torch
 from mmpose.models.pose_estimators.base import BasePoseEstimator
 from torch import Tensor, nn
 
-from ..models import DiteHRNet
+from ..models import DiteHRNet, fuse_for_inference
 from .extra import require
 
 OPSET = 17
@@ -138,15 +137,14 @@ def _inference(network: nn.Module) -> Iterator[None]:
 
 
 def _fused(network: nn.Module) -> nn.Module:
-    """The network or, if a :class:`DiteHRNet` is in it, a copy with its form for inference."""
-    forms = {
-        id(module): module.fuse_for_inference(record=False)
-        for module in network.modules()
-        if isinstance(module, DiteHRNet)
-    }
-    for form in forms.values():
-        form.fast = False  # onnxruntime is faster with (N, C, H, W)
-    return copy.deepcopy(network, forms) if forms else network
+    """The network or, if a :class:`DiteHRNet` is in it, its form for inference."""
+    if not any(isinstance(module, DiteHRNet) for module in network.modules()):
+        return network  # the exporter folds norms itself
+    fused = fuse_for_inference(network)
+    for module in fused.modules():
+        if isinstance(module, DiteHRNet):
+            module.fast = False  # onnxruntime is faster with (N, C, H, W)
+    return fused
 
 
 def _outputs(network: nn.Module, image: Tensor) -> int:

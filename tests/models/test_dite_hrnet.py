@@ -210,6 +210,18 @@ def test_recorded(kwargs):
             recorded(image(2))
 
 
+def test_a_recording_is_forgotten_with_its_weights():
+    recorded, other = (small().eval().fuse_for_inference() for _ in range(2))
+    with torch.no_grad():
+        before = recorded(image(1))[0]
+        for parameter in other.parameters():
+            parameter.mul_(1.1)
+        recorded.load_state_dict(other.state_dict())
+        expected = copy.deepcopy(other)(image(1))[0]
+        assert relative(before, expected) > 1e-3
+        assert relative(recorded(image(1))[0], expected) < 1e-12
+
+
 class RemembersSize(nn.Module):
     """A plugin that no recording can hold: its input's width is a constant to it."""
 

@@ -1,6 +1,7 @@
 """Dite-HRNet: Li et al., IJCAI 2022, doi 10.24963/ijcai.2022/153."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from mmcv.cnn import ConvModule
@@ -329,15 +330,14 @@ class DiteHRNet(PluginHost, LiteHRNet):
         return tuple(x) if self.all_branches else (x[0],)
 
     def fuse_for_inference(self, record: bool = True) -> 'DiteHRNet':
-        """An equal network of fewer operations, for inference alone; this one stays as it is.
+        """:func:`mmpose_attn.models.fuse_for_inference` of this network, and a recording.
 
         Batch norms are folded into static and dynamic kernels, the convolutions of a branch
-        become one, and the gates of all branches one product of matrices. Parameter names change:
-        load a checkpoint first.
+        become one, and the gates of all branches one product of matrices.
 
         Args:
-            record: on a CPU the network is also recorded (TorchScript, some seconds), which saves
-                Python's share of the time for one image, of any size; a batch is computed
+            record: on a CPU the network is also recorded (some seconds, :mod:`.recording`), which
+                saves Python's share of the time for one image, of any size; a batch is computed
                 as without it. Copies and pickles of the network have no recording, and a plugin
                 that computes with its input's size as with a constant prevents it.
         """
@@ -345,4 +345,9 @@ class DiteHRNet(PluginHost, LiteHRNet):
         image = next(fused.parameters()).new_empty(1)
         if record and fused.fast and hwnc.suits(fused, image):
             fused.recording = Recording.of(fused)
+            fused.register_load_state_dict_post_hook(_forget_recording)
         return fused
+
+
+def _forget_recording(network: DiteHRNet, _: NamedTuple) -> None:
+    network.recording = Recording()  # of the weights before
