@@ -12,7 +12,7 @@ import torch
 from mmpose.models import HRNet
 from torch import Tensor, nn
 
-from mmpose_attn.deploy import channel_block, export_onnx, onnx_session
+from mmpose_attn.deploy import export_onnx, onnx_session
 from mmpose_attn.models import DiteHRNet
 
 from .networks import hrnet_extra
@@ -56,7 +56,7 @@ def _in_onnxruntime(network: nn.Module, size: tuple[int, int], tuned: bool) -> C
     threads = torch.get_num_threads()
     with TemporaryDirectory() as folder:
         path = os.path.join(folder, 'network.onnx')
-        export_onnx(network, path, size, block=channel_block() if tuned else None)
+        export_onnx(network, path, size)
         if tuned:
             session = onnx_session(path, threads)
         else:

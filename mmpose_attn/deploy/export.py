@@ -1,6 +1,5 @@
 """Export to ONNX; needs ``onnx``, the extra ``mmpose_attn[onnx]``."""
 
-import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +10,7 @@ import torch
 from mmpose.models.pose_estimators.base import BasePoseEstimator
 from torch import Tensor, nn
 
-from ..models import DiteHRNet
-from . import channel_blocks
-from .dite_blocks import in_blocks
+from ..models import DiteHRNet, fuse_for_inference
 from .extra import require
 
 OPSET = 17
@@ -26,7 +23,6 @@ def export_onnx(
     size: tuple[int, int] = (192, 256),
     batch: int = 1,
     in_channels: int = 3,
-    block: int | None = None,
 ) -> None:
     """Write a network as ONNX; a :class:`DiteHRNet`, also one inside, in its form for inference.
 
@@ -42,26 +38,19 @@ def export_onnx(
             (height, width): nothing notices that they are exchanged.
         batch: how many images.
         in_channels: of an image.
-        block: how many channels a block of onnxruntime's convolutions has on the computer for which
-            the file is, see :func:`channel_block`: a :class:`DiteHRNet`'s dynamic convolutions
-            are then written as onnxruntime's inner operators, which is faster. Of networks
-            without dynamic convolutions onnxruntime itself reorders all kernels, so that there it
-            changes nothing.
 
     onnxruntime has no convolutions of float64.
 
     Raises:
         ImportError: if ``onnx`` is missing.
         OSError: if the file cannot be written, which is tried first.
-        ValueError: if an argument has no meaning, or the network cannot take such images, or not
-            with ``block``.
+        ValueError: if an argument has no meaning, or the network cannot take such images.
     """
     require('export_onnx', 'onnx')
     path = Path(path)
     width, height = _pair(size)
     batch, in_channels = _positive('batch', batch), _positive('in_channels', in_channels)
     first = next(network.parameters(), torch.zeros(()))
-    blocks = _blocks(network, block, batch, first)
     part = _place(path)
     if isinstance(network, BasePoseEstimator):
         network = _Maps(network)
@@ -71,8 +60,6 @@ def export_onnx(
             with torch.no_grad():
                 count = _outputs(network, image)
             fused = _fused(network)
-            if blocks:
-                fused = in_blocks(fused, block)
             with torch.no_grad(), warnings.catch_warnings():
                 # The exporter by tracing takes a tenth of the other's time for the same graph. It
                 # warns that there is another, and of every shape that it takes for a constant.
@@ -85,11 +72,8 @@ def export_onnx(
                     input_names=['image'],
                     output_names=[f'output{i}' for i in range(count)],
                     opset_version=OPSET,
-                    custom_opsets={channel_blocks.DOMAIN: 1} if blocks else None,
                     dynamo=False,
                 )
-        if blocks:
-            channel_blocks.guard(part, block)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -106,23 +90,6 @@ def _pair(size: Sequence[int]) -> tuple[int, int]:
     if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
         raise ValueError(f'size must be (width, height) in pixels, got {size!r}')
     return _positive('width in size', size[0]), _positive('height in size', size[1])
-
-
-def _blocks(network: nn.Module, block: int | None, batch: int, first: Tensor) -> bool:
-    """Whether dynamic convolutions are written in blocks."""
-    if block is None:
-        return False
-    if isinstance(block, bool) or block not in channel_blocks.BLOCKS:
-        raise ValueError(f"block={block} is no size of onnxruntime's blocks: 8 or 16")
-    if not isinstance(network, DiteHRNet):
-        if any(isinstance(module, DiteHRNet) for module in network.modules()):
-            raise ValueError(f'block={block} is for a DiteHRNet itself: pass the backbone alone')
-        return False
-    if batch != 1 or first.dtype != torch.float32:
-        raise ValueError(
-            f'block={block} is for one image and torch.float32, got batch={batch} and {first.dtype}'
-        )
-    return True
 
 
 def _place(path: Path) -> Path:
@@ -170,15 +137,14 @@ def _inference(network: nn.Module) -> Iterator[None]:
 
 
 def _fused(network: nn.Module) -> nn.Module:
-    """The network or, if a :class:`DiteHRNet` is in it, a copy with its form for inference."""
-    forms = {
-        id(module): module.fuse_for_inference(record=False)
-        for module in network.modules()
-        if isinstance(module, DiteHRNet)
-    }
-    for form in forms.values():
-        form.fast = False  # onnxruntime is faster with (N, C, H, W)
-    return copy.deepcopy(network, forms) if forms else network
+    """The network or, if a :class:`DiteHRNet` is in it, its form for inference."""
+    if not any(isinstance(module, DiteHRNet) for module in network.modules()):
+        return network  # the exporter folds norms itself
+    fused = fuse_for_inference(network)
+    for module in fused.modules():
+        if isinstance(module, DiteHRNet):
+            module.fast = False  # onnxruntime is faster with (N, C, H, W)
+    return fused
 
 
 def _outputs(network: nn.Module, image: Tensor) -> int:

@@ -2,7 +2,7 @@
 
 from .backbones import AttnHRNet, DEHRNet, DiteHRNet
 from .heads import HigherHRNetHead
-from .layers import DynamicConv, DySample
+from .layers import DynamicConv, DySample, fuse_for_inference
 from .losses import BatchedAssociativeEmbeddingLoss
 from .necks import CSPPAN
 from .plugins import (
@@ -37,4 +37,5 @@ __all__ = [
     'HigherHRNetHead',
     'PolarizedAttention',
     'SEAttention',
+    'fuse_for_inference',
 ]

@@ -162,7 +162,7 @@ def test_fused(batch, pooling):
     before = copy.deepcopy(net.state_dict())
     with torch.no_grad():
         fused = net.fuse_for_inference()
-        for fast in (True, False):  # rows, and maps as for an export
+        for fast in (True, False):  # (H, W, N, C), and (N, C, H, W) as for an export
             fused.fast = fast
             assert relative(fused(image(batch))[0], net(image(batch))[0]) < 1e-10
         fused.fast = True
@@ -208,6 +208,18 @@ def test_recorded(kwargs):
         assert relative(recorded.to('cpu')(x)[0], expected[0]) < 1e-12
         with pytest.raises(TypeError):
             recorded(image(2))
+
+
+def test_a_recording_is_forgotten_with_its_weights():
+    recorded, other = (small().eval().fuse_for_inference() for _ in range(2))
+    with torch.no_grad():
+        before = recorded(image(1))[0]
+        for parameter in other.parameters():
+            parameter.mul_(1.1)
+        recorded.load_state_dict(other.state_dict())
+        expected = copy.deepcopy(other)(image(1))[0]
+        assert relative(before, expected) > 1e-3
+        assert relative(recorded(image(1))[0], expected) < 1e-12
 
 
 class RemembersSize(nn.Module):

@@ -4,17 +4,20 @@ import numpy as np
 import pytest
 import torch
 from mmcv.cnn import ConvModule
+from mmpose.models.backbones.utils import channel_shuffle
 from torch.nn import functional as F
 
 from mmpose_attn.models import DynamicConv
+from mmpose_attn.models.backbones.dite_hrnet import hwnc as in_hwnc
 from mmpose_attn.models.layers import (
     DenseContextModeling,
     DynamicSplitConv,
     GlobalContextModeling,
+    hwnc,
+    nchw,
 )
-from mmpose_attn.models.layers import rows as in_rows
 from mmpose_attn.models.layers.context_modeling import masked_pool
-from mmpose_attn.models.layers.rows import turned
+from mmpose_attn.models.layers.hwnc import to_hwnc, to_nchw
 from tests.helpers import randomize
 
 pytestmark = pytest.mark.usefixtures('mmpose_scope')
@@ -55,8 +58,8 @@ def test_dynamic_conv(channels, out, kernel, stride, groups):
         expected = F.conv2d(sample[None], mixed, None, stride, kernel // 2, 1, groups)[0]
         torch.testing.assert_close(y, expected)
     if groups == channels or kernel == 1:
-        rows = layer.convolve_rows(turned(x), x.mean((2, 3)))
-        torch.testing.assert_close(turned(rows), ours)
+        out = in_hwnc.dynamic_conv(layer, to_hwnc(x), x.mean((2, 3)))
+        torch.testing.assert_close(to_nchw(out), ours)
 
 
 def test_dynamic_conv_in_a_conv_module():
@@ -83,7 +86,7 @@ def test_dynamic_split_conv(kernels):
     for channel in range(8):
         place, group = divmod(channel, 2)
         torch.testing.assert_close(out[:, channel], parts[group][:, place])
-    raw = turned(layer.rows_without_norm(turned(x)))
+    raw = to_nchw(in_hwnc.split_conv(layer, to_hwnc(x)))
     for index, conv in enumerate(layer.conv):
         norm = conv.bn(raw[:, 4 * index : 4 * index + 4])
         torch.testing.assert_close(norm, parts[index])
@@ -127,8 +130,8 @@ def test_masked_pool(pooling, size):
     ours = masked_pool(x[:, 2:], logits, size, pooling).numpy()
     expected = slow_pool(x[:, 2:], logits, size, pooling)
     np.testing.assert_allclose(ours, expected, rtol=1e-10)
-    ours = in_rows.masked_pool(turned(x)[..., 2:], turned(logits), size, pooling)
-    np.testing.assert_allclose(turned(ours), expected, rtol=1e-10)
+    ours = hwnc.masked_pool(to_hwnc(x)[..., 2:], to_hwnc(logits), size, pooling)
+    np.testing.assert_allclose(to_nchw(ours), expected, rtol=1e-10)
 
 
 def test_poolings_differ_but_for_one_place():
@@ -145,13 +148,16 @@ def test_poolings_differ_but_for_one_place():
     assert changed[:, 1:].any()
 
 
-@pytest.mark.parametrize('rows', [False, True])
-def test_dense_context(rows):
+@pytest.mark.parametrize('layout', ['nchw', 'hwnc'])
+def test_dense_context(layout):
     layer = randomize(DenseContextModeling([4, 8], 3, 'spatial')).double().eval()
     x = [tensor(2, 4, 4, 8), tensor(2, 8, 2, 4, seed=1)]
     pooled = slow_pool(x[0], layer.conv_mask[0](x[0]).detach(), (2, 4), 'spatial')
     gates = layer.channel_attention(torch.cat((torch.from_numpy(pooled), x[1]), dim=1))
-    outs = list(map(turned, layer.rows(list(map(turned, x))))) if rows else layer(x)
+    if layout == 'nchw':
+        outs = layer(x)
+    else:
+        outs = map(to_nchw, in_hwnc.dense_context(layer, list(map(to_hwnc, x))))
     for out, each, gate in zip(outs, x, gates.split([4, 8], dim=1)):
         factor = each.shape[2] // 2
         expected = each * gate.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
@@ -165,18 +171,31 @@ def test_global_context():
     torch.testing.assert_close(layer(x), layer.bn(x * layer.channel_attention(context)))
 
 
-def test_enlarged():
+def test_upsampled():
     x, small = tensor(2, 3, 4, 6), tensor(2, 3, 2, 2, seed=1)
     up = small.repeat_interleave(2, 2).repeat_interleave(3, 3)
-    rows, small = turned(x), turned(small)
-    torch.testing.assert_close(turned(in_rows.enlarged_product(rows, small)), x * up)
-    torch.testing.assert_close(turned(in_rows.enlarged_sum(rows, small, 2)), 2 * x + up)
-    bilinear = F.interpolate(turned(small), size=(4, 6), mode='bilinear', align_corners=True)
-    torch.testing.assert_close(turned(in_rows.enlarge(small, (4, 6))), bilinear)
+    y, lower = to_hwnc(x), to_hwnc(small)
+    torch.testing.assert_close(to_nchw(hwnc.multiply_upsampled(y, lower)), x * up)
+    torch.testing.assert_close(to_nchw(hwnc.add_upsampled(y, lower, 2)), 2 * x + up)
+    bilinear = F.interpolate(small, size=(4, 6), mode='bilinear', align_corners=True)
+    torch.testing.assert_close(to_nchw(hwnc.upsample_bilinear(lower, (4, 6))), bilinear)
 
 
 @pytest.mark.parametrize('kernel, groups, stride', [(3, 4, 2), (5, 4, 1), (1, 1, 1)])
-def test_convolution_of_rows(kernel, groups, stride):
+def test_convolution_in_hwnc(kernel, groups, stride):
     x = tensor(3, 4, 6, 8)
     layer = torch.nn.Conv2d(4, 4, kernel, stride, kernel // 2, groups=groups).double()
-    torch.testing.assert_close(turned(in_rows.conv(layer, turned(x))), layer(x))
+    torch.testing.assert_close(to_nchw(hwnc.conv2d(layer, to_hwnc(x))), layer(x))
+
+
+@pytest.mark.parametrize('groups', [1, 2, 4])
+def test_shuffles_of_both_layouts(groups):
+    x = tensor(2, 8, 3, 5)
+    expected = channel_shuffle(x, groups)
+    assert torch.equal(nchw.channel_shuffle(x, groups), expected)
+    assert torch.equal(to_nchw(hwnc.channel_shuffle(to_hwnc(x), groups)), expected)
+    first, second = x.chunk(2, dim=1)
+    expected = channel_shuffle(x, 2)
+    assert torch.equal(nchw.shuffle_halves(first, second), expected)
+    halves = map(to_hwnc, (first, second))
+    assert torch.equal(to_nchw(hwnc.shuffle_halves(*halves)), expected)

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmpose_attn.engine.weights import register_shape_check
 
+from ..layers.fusing import fold, fuse_for_inference
 from .plugin_sites import PluginHost, PluginSite, numbers
 
 
@@ -47,6 +48,9 @@ class _PluginBlock:
         # a plugin may need its output in the backward pass
         out = self.relu(out + identity if site else out.add_(identity))
         return self.after_block(out) if self.after_block else out
+
+    def inference_form(self) -> nn.Module:
+        return fold(self, [(conv, norm) for conv, norm, _ in self.names])
 
 
 class AttnBasicBlock(_PluginBlock, BasicBlock):
@@ -252,6 +256,13 @@ class AttnHRNet(PluginHost, HRNet):
     def train(self, mode: bool = True) -> 'AttnHRNet':
         super().train(mode)
         return self  # HRNet returns nothing
+
+    def inference_form(self) -> 'AttnHRNet':
+        return fold(self, [('conv1', self.norm1_name), ('conv2', self.norm2_name)])
+
+    def fuse_for_inference(self) -> 'AttnHRNet':
+        """:func:`mmpose_attn.models.fuse_for_inference` of this network."""
+        return fuse_for_inference(self)
 
     # -------------------------------------------------------------- forward
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -1,6 +1,7 @@
 from .context_modeling import DenseContextModeling, GlobalContextModeling
 from .dynamic_conv import DynamicConv, DynamicSplitConv
 from .dysample import DySample
+from .fusing import fuse_for_inference
 
 __all__ = [
     'DenseContextModeling',
@@ -8,4 +9,5 @@ __all__ = [
     'DynamicConv',
     'DynamicSplitConv',
     'GlobalContextModeling',
+    'fuse_for_inference',
 ]

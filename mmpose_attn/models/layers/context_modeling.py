@@ -1,7 +1,6 @@
 """Adaptive context modelling: Dite-HRNet, Li et al., IJCAI 2022, doi 10.24963/ijcai.2022/153."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -9,7 +8,6 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import rows
 from .dynamic_conv import BN
 from .norms import build_norm_of_means
 
@@ -22,6 +20,7 @@ def pooling_mask(logits: Tensor, size: tuple[int, int], pooling: str) -> Tensor:
         return logits.flatten(1).softmax(1).view_as(logits)
     height, width = logits.shape[2:]
     h, w = size
+    # (N, 1, h, w, H / h, W / w)
     blocks = logits.view(-1, 1, h, height // h, w, width // w).transpose(3, 4)
     mask = blocks.flatten(4).softmax(4).view_as(blocks)
     return mask.transpose(3, 4).reshape(logits.shape)
@@ -50,55 +49,13 @@ def masked_pool(x: Tensor, logits: Tensor, size: tuple[int, int], pooling: str) 
     batch, channels, height, width = x.shape
     h, w = size
     if pooling == 'released':
-        mask = logits.flatten(1).softmax(1).view(batch, h * w, -1, 1)
-        out = x.reshape(batch, h * w, channels, -1) @ mask
+        mask = logits.flatten(1).softmax(1).view(batch, h * w, -1, 1)  # (N, h w, H W / h w, 1)
+        out = x.reshape(batch, h * w, channels, -1) @ mask  # (N, h w, C, 1)
         return out.transpose(1, 2).reshape(batch, channels, h, w)
-    high, wide = height // h, width // w
+    high, wide = height // h, width // w  # of a block; below (N, 1 or C, h, w, high * wide)
     logits = logits.view(batch, 1, h, high, w, wide).transpose(3, 4).flatten(4)
     blocks = x.reshape(batch, channels, h, high, w, wide).transpose(3, 4).flatten(4)
     return (blocks * logits.softmax(4)).sum(4)
-
-
-class Moments:
-    """Means and variances over the places of (H, W, N, C), (N, C), when asked for."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
-
-    @cached_property
-    def mean(self) -> Tensor:
-        return self.x.mean((0, 1))
-
-    @cached_property
-    def var(self) -> Tensor:
-        # saves nothing but x for the backward pass
-        return (self.x.square().mean((0, 1)) - self.mean.square()).clamp(min=0)
-
-
-def affine_norm(
-    norm: nn.BatchNorm2d, moments: Callable[[], tuple[Tensor, Tensor]], count: int
-) -> tuple[Tensor, Tensor]:
-    """A batch norm as (C,) scale and shift, its running statistics updated.
-
-    Args:
-        norm: in either mode.
-        moments: gives each sample's means and variances, (N, C); only called where the batch's
-            statistics are needed.
-        count: over how many places they are.
-    """
-    if norm.training:
-        means, variances = moments()
-        mean = means.mean(0)
-        var = variances.mean(0) + (means - mean).square().mean(0)
-        with torch.no_grad():
-            total = count * len(means)
-            norm.running_mean.lerp_(mean, norm.momentum)
-            norm.running_var.lerp_(var * (total / (total - 1)), norm.momentum)
-            norm.num_batches_tracked += 1
-    else:
-        mean, var = norm.running_mean, norm.running_var
-    scale = norm.weight * (var + norm.eps).rsqrt()
-    return scale, norm.bias - mean * scale
 
 
 def channel_attention(channels: int, hidden: int, norm_cfg: Mapping) -> nn.Sequential:
@@ -139,7 +96,8 @@ class GlobalContextModeling(BaseModule):
         self.bn = build_norm_layer(dict(norm_cfg), channels)[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(x * self._gates(x, self.conv_mask(x)))
+        logits = self.conv_mask(x)  # (N, 1, H, W)
+        return self.bn(x * self._gates(x, logits))
 
     def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
         """``mask`` (N, 1, H, W), of the pooling, and ``channel`` (N, C): the output is
@@ -151,61 +109,8 @@ class GlobalContextModeling(BaseModule):
         )
 
     def _gates(self, x: Tensor, logits: Tensor) -> Tensor:
+        """(N, C, H, W) and the mask's (N, 1, H, W) -> (N, C, 1, 1)"""
         return self.channel_attention(masked_pool(x, logits, (1, 1), 'released'))
-
-    def rows_after_norms(self, x: Tensor, norms: Sequence[nn.BatchNorm2d]) -> Tensor:
-        """``self(shuffle(norms(x)))`` of (H, W, N, C) in two passes over x instead of nine.
-
-        A norm is a scale and a shift of channels. They, and this module's gates and own norm, are
-        functions of each sample's moments and of one weighted mean, all of x itself, so that all
-        that follows a convolution is one scale and shift, and only x is kept for the backward pass.
-
-        Args:
-            x: (H, W, N, C), of which every norm takes an equal part of the channels.
-            norms: as many as there are groups to shuffle.
-        """
-        groups, channels, count = len(norms), x.shape[3], x.shape[0] * x.shape[1]
-
-        def shuffled(v: Tensor) -> Tensor:
-            return v if groups == 1 else v.view(-1, groups, channels // groups).mT.flatten(1)
-
-        def unshuffled(v: Tensor) -> Tensor:
-            return v if groups == 1 else v.view(-1, channels // groups, groups).mT.flatten(1)
-
-        moments = Moments(x)
-        affines, start = [], 0
-        for norm in norms:
-            part = slice(start, start + norm.num_features)
-            affines.append(
-                affine_norm(
-                    norm,
-                    lambda part=part: (moments.mean[:, part], moments.var[:, part]),
-                    count,
-                )
-            )
-            start = part.stop
-        scale, shift = affines[0] if groups == 1 else map(torch.cat, zip(*affines))
-
-        # the mask of what the norms give, but for a constant that its softmax does not see
-        mask = unshuffled(self.conv_mask.weight.view(1, -1)) * scale
-        context = rows.weighted_mean(x, F.linear(x, mask.view(1, -1), self.conv_mask.bias))
-        context = shuffled(context * scale + shift)
-        first, norm, _, second, _ = self.channel_attention
-        hidden = F.linear(context, first.weight.flatten(1))
-        hidden = rows.norm(norm, hidden).relu()
-        gates = F.linear(hidden, second.weight.flatten(1), second.bias).sigmoid()
-
-        def gated() -> tuple[Tensor, Tensor]:
-            mean = gates * shuffled(moments.mean * scale + shift)
-            return mean, gates.square() * shuffled(moments.var * scale.square())
-
-        last_scale, last_shift = affine_norm(self.bn, gated, count)
-        factor = unshuffled(gates * last_scale)
-        offset = factor * shift + unshuffled(last_shift.view(1, -1))
-        out = torch.addcmul(offset, x, factor * scale)
-        if groups > 1:
-            out = out.unflatten(3, (groups, -1)).transpose(3, 4).flatten(3, 4)
-        return out
 
 
 class DenseContextModeling(BaseModule):
@@ -245,7 +150,7 @@ class DenseContextModeling(BaseModule):
         self.channel_attention = channel_attention(total, total // ratio, norm_cfg)
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
-        gates = self._gates(x)
+        gates = self._gates(x)  # (N, C_i, h, w) of the lowest resolution
         return [each * F.interpolate(gate, size=each.shape[2:]) for each, gate in zip(x, gates)]
 
     def attention_maps(self, x: list[Tensor]) -> list[dict[str, Tensor]]:
@@ -257,23 +162,11 @@ class DenseContextModeling(BaseModule):
         return maps
 
     def _gates(self, x: list[Tensor]) -> tuple[Tensor, ...]:
+        """(N, C_i, H_i, W_i) of every branch -> (N, C_i, h, w), of the lowest resolution"""
         size = x[-1].shape[2:]
         pooled = [
-            masked_pool(each, mask(each), size, self.pooling)
+            masked_pool(each, mask(each), size, self.pooling)  # (N, C_i, h, w)
             for each, mask in zip(x[:-1], self.conv_mask)
         ]
-        gates = self.channel_attention(torch.cat([*pooled, x[-1]], dim=1))
+        gates = self.channel_attention(torch.cat([*pooled, x[-1]], dim=1))  # (N, sum of C_i, h, w)
         return gates.split(self.channels, dim=1)
-
-    def rows(self, x: list[Tensor]) -> list[Tensor]:
-        """The same of (H, W, N, C)."""
-        size = x[-1].shape[:2]
-        pooled = [
-            rows.masked_pool(each, rows.conv(mask, each), size, self.pooling)
-            for each, mask in zip(x[:-1], self.conv_mask)
-        ]
-        gates = rows.run(self.channel_attention, torch.cat([*pooled, x[-1]], dim=3))
-        return [
-            rows.enlarged_product(each, gate)
-            for each, gate in zip(x, gates.split(self.channels, dim=3))
-        ]

@@ -12,7 +12,7 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import rows
+from .fusing import fold
 from .norms import build_norm_of_means
 
 BN = MappingProxyType(dict(type='BN'))
@@ -38,14 +38,11 @@ class KernelAttention(BaseModule):
         self.conv2 = nn.Conv2d(hidden, num_kernels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.bn(self.conv1(F.adaptive_avg_pool2d(x, 1))).relu()
-        return self.conv2(hidden).sigmoid().flatten(1)
+        hidden = self.bn(self.conv1(F.adaptive_avg_pool2d(x, 1))).relu()  # (N, hidden, 1, 1)
+        return self.conv2(hidden).sigmoid().flatten(1)  # (N, num_kernels)
 
-    def from_means(self, means: Tensor) -> Tensor:
-        """The same of (N, C) means, without convolutions of single pixels."""
-        hidden = F.linear(means, self.conv1.weight.flatten(1))
-        hidden = rows.norm(self.bn, hidden).relu()
-        return F.linear(hidden, self.conv2.weight.flatten(1), self.conv2.bias).sigmoid()
+    def inference_form(self) -> 'KernelAttention':
+        return fold(self, [('conv1', 'bn')])
 
 
 class KernelAggregation(nn.Module):
@@ -129,16 +126,8 @@ class DynamicConv(nn.Module):
         return dict(kernels=self.attention(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        return convolve_each(x, self.aggregation(self.attention(x)), self)
-
-    def convolve_rows(self, x: Tensor, means: Tensor) -> Tensor:
-        """The same, depthwise or 1x1, of (H, W, N, C) with its (N, C) means."""
-        kernels = self.aggregation(self.attention.from_means(means))
-        if self.groups > 1:
-            return rows.depthwise(x, kernels, stride=self.stride)
-        kernels = kernels.view(x.shape[2], self.out_channels, self.in_channels)
-        out = x.flatten(0, 1).transpose(0, 1) @ kernels.mT
-        return out.transpose(0, 1).reshape(*x.shape[:3], -1)
+        kernels = self.aggregation(self.attention(x))  # (N * out, in / groups, k, k)
+        return convolve_each(x, kernels, self)
 
 
 def convolve_each(x: Tensor, kernels: Tensor, conv: nn.Module) -> Tensor:
@@ -157,7 +146,7 @@ def convolve_each(x: Tensor, kernels: Tensor, conv: nn.Module) -> Tensor:
         padding=conv.padding,
         dilation=conv.dilation,
         groups=batch * conv.groups,
-    )
+    )  # (1, N * out, H', W')
     return out.view(batch, -1, *out.shape[2:])
 
 
@@ -215,19 +204,6 @@ class DynamicSplitConv(BaseModule):
     def forward(self, x: Tensor) -> Tensor:
         if self.num_groups == 1:
             return self.conv[0](x)
-        parts = x.split(self.splits, dim=1)
+        parts = x.split(self.splits, dim=1)  # of (N, C / num_groups, H, W)
         out = torch.cat([conv(part) for conv, part in zip(self.conv, parts, strict=True)], dim=1)
         return channel_shuffle(out, self.num_groups)
-
-    def rows_without_norm(self, x: Tensor) -> Tensor:
-        """(H, W, N, C) -> the outputs side by side, neither normalised nor shuffled."""
-        means = x.mean((0, 1)) if isinstance(self.conv[0].conv, DynamicConv) else None
-        outs, start = [], 0
-        for layer, width in zip(self.conv, self.splits, strict=True):
-            part = x.narrow(3, start, width)
-            if means is None:
-                outs.append(rows.conv(layer.conv, part))
-            else:
-                outs.append(layer.conv.convolve_rows(part, means.narrow(1, start, width)))
-            start += width
-        return outs[0] if len(outs) == 1 else torch.cat(outs, dim=3)

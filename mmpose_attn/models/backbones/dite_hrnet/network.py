@@ -1,7 +1,7 @@
 """Dite-HRNet: Li et al., IJCAI 2022, doi 10.24963/ijcai.2022/153."""
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from mmcv.cnn import ConvModule
@@ -10,16 +10,18 @@ from mmpose.models.backbones.litehrnet import LiteHRModule, LiteHRNet
 from mmpose.models.backbones.utils import channel_shuffle
 from mmpose.registry import MODELS
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from mmpose_attn.engine.weights import register_shape_check
 
-from ..layers import rows
-from ..layers.context_modeling import DenseContextModeling, GlobalContextModeling
-from ..layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg
-from .dite_fused import exchange, fuse, record_graph
-from .plugin_sites import PluginHost, PluginSite
+from ...layers.context_modeling import DenseContextModeling, GlobalContextModeling
+from ...layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg
+from ...layers.fusing import can_fold, fold, fuse_for_inference
+from ..plugin_sites import PluginHost, PluginSite
+from . import hwnc
+from .extra import PER_BRANCH, check_extra
+from .fused import FusedBlock, FusedModule, FusedStem
+from .recording import Recording
 
 
 class DiteStem(BaseModule):
@@ -79,23 +81,14 @@ class DiteStem(BaseModule):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        first, second = self.conv1(x).chunk(2, dim=1)
-        return channel_shuffle(torch.cat((self.branch1(first), self.branch2(second)), dim=1), 2)
+        first, second = self.conv1(x).chunk(2, dim=1)  # (N, stem_channels / 2, H / 2, W / 2)
+        x = torch.cat((self.branch1(first), self.branch2(second)), dim=1)
+        return channel_shuffle(x, 2)  # (N, out_channels, H / 4, W / 4)
 
-    def rows(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (H / 4, W / 4, N, out_channels)"""
-        x = self.conv1(x.contiguous(memory_format=torch.channels_last)).permute(2, 3, 0, 1)
-        halves = []
-        for half, branch in zip(x.chunk(2, dim=3), (self.branch1, self.branch2)):
-            first, context, *others = branch
-            half = first.conv.convolve_rows(half.contiguous(), half.mean((0, 1)))
-            half = context.rows_after_norms(half, [first.norm])
-            for layer in others:
-                half = layer.conv.convolve_rows(half, half.mean((0, 1)))
-                half = rows.run(layer.norm, half)
-                half = layer.activate(half) if layer.with_activation else half
-            halves.append(half)
-        return rows.interleave(*halves)
+    def inference_form(self) -> nn.Module:
+        fused = can_fold(self.conv1.norm)
+        fold(self, ())
+        return FusedStem(self) if fused else self
 
 
 class DiteBlock(BaseModule):
@@ -148,33 +141,24 @@ class DiteBlock(BaseModule):
         )
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
-        return self._checkpointed(self._forward, x)
-
-    def rows(self, x: list[Tensor]) -> list[Tensor]:
-        """The same of (H, W, N, C)."""
-        return self._checkpointed(self._rows, x)
-
-    def _checkpointed(self, forward: Callable, x: list[Tensor]) -> list[Tensor]:
         if self.with_cp and any(each.requires_grad for each in x):
-            return checkpoint(forward, x, use_reentrant=False)
-        return forward(x)
+            return checkpoint(self._forward, x, use_reentrant=False)
+        return self._forward(x)
 
     def _forward(self, x: list[Tensor]) -> list[Tensor]:
-        kept, changed = zip(*(each.chunk(2, dim=1) for each in x))
+        kept, changed = zip(*(each.chunk(2, dim=1) for each in x))  # (N, C_i / 2, H_i, W_i)
         outs = []
         for i, each in enumerate(self.dcm(changed)):
-            each = self.sites['after_context'][i](self.gcm[i](self.conv[i](each)))
-            out = channel_shuffle(torch.cat((kept[i], each), dim=1), 2)
+            each = self.gcm[i](self.conv[i](each))  # (N, C_i / 2, H_i, W_i)
+            each = self.sites['after_context'][i](each)
+            out = channel_shuffle(torch.cat((kept[i], each), dim=1), 2)  # (N, C_i, H_i, W_i)
             outs.append(self.sites['block'][i](out))
         return outs
 
-    def _rows(self, x: list[Tensor]) -> list[Tensor]:
-        kept, changed = zip(*(each.chunk(2, dim=3) for each in x))
-        changed = [
-            gcm.rows_after_norms(conv.rows_without_norm(each), [layer.norm for layer in conv.conv])
-            for each, conv, gcm in zip(self.dcm.rows(changed), self.conv, self.gcm)
-        ]
-        return rows.join(kept, changed, self.sites)
+    def inference_form(self) -> nn.Module:
+        fused = can_fold(self.gcm[0].bn)
+        fold(self, ())
+        return FusedBlock(self) if fused else self
 
 
 class DiteModule(LiteHRModule):
@@ -206,12 +190,10 @@ class DiteModule(LiteHRModule):
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
         x = self.layers(x)
-        if not self.with_fuse:
-            return x
-        return exchange(self.fuse_layers, x) if self.fused else self.fuse(x)
+        return self.fuse(x) if self.with_fuse else x
 
     def fuse(self, x: list[Tensor]) -> list[Tensor]:
-        """Every branch's tensor -> the fused ones.
+        """Every branch's tensor (N, C_i, H_i, W_i) -> the fused ones.
 
         Branch 0's term counts twice in every output, and what the outputs after the first read of
         branch 0 is the first output: the authors add and rectify in place, and the published
@@ -219,81 +201,16 @@ class DiteModule(LiteHRModule):
         """
         x, outs = list(x), []
         for i, row in enumerate(self.fuse_layers):
+            # all (N, C_i, H_i, W_i)
             terms = [each if j == i else row[j](each) for j, each in enumerate(x)]
             outs.append(self.relu(sum(terms[1:], 2 * terms[0])))
             x[0] = outs[0]
         return outs
 
-    @property
-    def fused(self) -> bool:
-        """Whether norms are folded, and branch 0's doubled terms into the ways down."""
-        return not isinstance(self.layers[0], DiteBlock)
-
-    def rows(self, x: list[Tensor]) -> list[Tensor]:
-        """The same of (H, W, N, C)."""
-        for block in self.layers:
-            x = block.rows(x)
-        if not self.with_fuse:
-            return x
-        x, outs = list(x), []
-        for i, row in enumerate(self.fuse_layers):
-            out = x[0] if i == 0 else rows.run(row[0], x[0])
-            weight = 2 if i == 0 or not self.fused else 1  # of what is in out
-            for j in range(1, i + 1):
-                term = x[j] if j == i else rows.run(row[j], x[j])
-                out, weight = torch.add(term, out, alpha=weight), 1
-            # from the lowest resolution up, so that sums are small and the enlarged is added once
-            below = None
-            for j in reversed(range(i + 1, len(x))):
-                term = rows.run(row[j][1], rows.run(row[j][0], x[j]))
-                below = term if below is None else rows.enlarged_sum(term, below)
-            if below is not None:
-                out, weight = rows.enlarged_sum(out, below, weight), 1
-            outs.append(F.relu(out if weight == 1 else weight * out, inplace=True))
-            x[0] = outs[0]
-        return outs
-
-
-PER_BRANCH = MappingProxyType(
-    dict(num_groups=(1, 1, 2, 4), num_kernels=(4, 4, 2, 1), ratios=(4, 4, 8, 8))
-)
-
-
-def check_extra(extra: Mapping) -> None:
-    """Raise a :class:`ValueError` that names what does not fit together."""
-    lists = {'num_modules', 'num_branches', 'num_blocks', 'num_channels'}
-    for where, keys in (
-        ('', {'stem', 'num_stages', 'stages_spec', 'with_head'}),
-        ('stem', {'stem_channels', 'out_channels'}),
-        ('stages_spec', lists),
-    ):
-        missing = keys - (extra[where] if where else extra).keys()
-        if missing:
-            raise ValueError(f'extra{where and [where]} has no {sorted(missing)}')
-    spec, stages = extra['stages_spec'], extra['num_stages']
-    for key in sorted(lists | (spec.keys() & {'reduce_ratios', 'with_fuse'})):
-        if not isinstance(spec[key], Sequence) or len(spec[key]) != stages:
-            raise ValueError(
-                f"extra['stages_spec'][{key!r}] must have num_stages={stages} entries, "
-                f'got {spec[key]!r}'
-            )
-    for stage, (count, widths) in enumerate(zip(spec['num_branches'], spec['num_channels'])):
-        if count < 2:
-            raise ValueError(f'stage {stage} needs at least two branches, got {count}')
-        if len(widths) != count:
-            raise ValueError(
-                f'num_channels of stage {stage} must have num_branches={count} entries, '
-                f'got {widths!r}'
-            )
-        if any(width % 2 for width in widths):
-            raise ValueError(f'num_channels of stage {stage} must be even, got {widths!r}')
-        for key, default in PER_BRANCH.items():
-            table = spec.get(key, default)
-            if len(table) < count:
-                raise ValueError(
-                    f'stage {stage} has {count} branches, but {key} only {len(table)} entries: '
-                    f"{table!r}; give extra['stages_spec'][{key!r}] one for every branch"
-                )
+    def inference_form(self) -> nn.Module:
+        fold(self, ())
+        fused = any(isinstance(block, FusedBlock) for block in self.layers)
+        return FusedModule(self) if fused else self
 
 
 @MODELS.register_module()
@@ -301,8 +218,7 @@ class DiteHRNet(PluginHost, LiteHRNet):
     """Dite-HRNet, with the parameter names of the authors' released checkpoints.
 
     On a CPU it computes what the authors' code computes by fewer operations and in another order of
-    dimensions, in training as in evaluation (:mod:`..layers.rows` and
-    :meth:`GlobalContextModeling.rows_after_norms` say how); ``fast=False`` is the plain arithmetic,
+    dimensions, in training as in evaluation (:mod:`.hwnc`); ``fast=False`` is the plain arithmetic,
     which other devices, other norms than ``BN``, half precision and training with one or two images
     always take. What is the authors' code and not the paper is on the documentation's page
     ``docs/dite_hrnet.md``.
@@ -356,7 +272,7 @@ class DiteHRNet(PluginHost, LiteHRNet):
             stem['out_channels'],
             norm_cfg=self.norm_cfg,
         )
-        self.fast = fast
+        self.fast, self.recording = fast, Recording()
         self._add_plugins(plugins or ())
         register_shape_check(self)
 
@@ -398,11 +314,9 @@ class DiteHRNet(PluginHost, LiteHRNet):
                 f'{type(self).__name__} needs at least one image, whose height and width are '
                 f'multiples of {self.step}; got {tuple(x.shape)}'
             )
-        if self._can_be_short(x):
-            dtype, graph = self.__dict__.get('recorded', (None, None))
-            # a recording, which is no submodule, cannot be part of another
-            usable = len(x) == 1 and x.dtype == dtype and not torch.jit.is_tracing()
-            return graph(x) if usable else self._rows(x)
+        if self.fast and hwnc.suits(self, x):
+            recorded = self.recording.suits(x)
+            return self.recording(x) if recorded else hwnc.forward(self, x)
         x = [self.stem(x)]
         for stage in range(self.num_stages):
             # new branches grow from the lowest resolution there is
@@ -415,58 +329,25 @@ class DiteHRNet(PluginHost, LiteHRNet):
             x = self.head_layer(x)
         return tuple(x) if self.all_branches else (x[0],)
 
-    def _can_be_short(self, x: Tensor) -> bool:
-        if not self.fast:
-            return False
-        norm = self.stem.conv1.norm
-        return (
-            # a norm of one or two images' means is little but signs, so that rounding decides what
-            # training sees: there the authors' order of operations is kept
-            (len(x) > 2 or not self.training)
-            and x.device.type == 'cpu'
-            and x.dtype in (torch.float32, torch.float64)
-            and not torch.is_autocast_enabled(x.device.type)
-            and (type(norm) is nn.Identity or (type(norm) is nn.BatchNorm2d and norm.momentum))
-        )
-
-    def _rows(self, x: Tensor) -> tuple[Tensor, ...]:
-        x = [self.stem.rows(x)]
-        for stage in range(self.num_stages):
-            x = [
-                x[min(i, len(x) - 1)] if layers is None else rows.run(layers, x[min(i, len(x) - 1)])
-                for i, layers in enumerate(getattr(self, f'transition{stage}'))
-            ]
-            for module in getattr(self, f'stage{stage}'):
-                x = module.rows(x)
-        if self.with_head:
-            outs = []
-            for each, layers in zip(reversed(x), self.head_layer.projects):
-                if outs:
-                    each = each + rows.enlarge(outs[-1], each.shape[:2])
-                outs.append(rows.run(layers, each))
-            x = outs[::-1]
-        x = x if self.all_branches else x[:1]
-        return tuple(map(rows.turned, x))
-
     def fuse_for_inference(self, record: bool = True) -> 'DiteHRNet':
-        """An equal network of fewer operations, for inference alone; this one stays as it is.
+        """:func:`mmpose_attn.models.fuse_for_inference` of this network, and a recording.
 
         Batch norms are folded into static and dynamic kernels, the convolutions of a branch
-        become one, and the gates of all branches one product of matrices. Parameter names change:
-        load a checkpoint first.
+        become one, and the gates of all branches one product of matrices.
 
         Args:
-            record: on a CPU the network is also recorded (TorchScript, some seconds), which saves
-                Python's share of the time for one image, of any size; a batch is computed
+            record: on a CPU the network is also recorded (some seconds, :mod:`.recording`), which
+                saves Python's share of the time for one image, of any size; a batch is computed
                 as without it. Copies and pickles of the network have no recording, and a plugin
                 that computes with its input's size as with a constant prevents it.
         """
-        fused = fuse(self)
+        fused = fuse_for_inference(self)
         image = next(fused.parameters()).new_empty(1)
-        graph = record_graph(fused) if record and fused._can_be_short(image) else None
-        if graph is not None:
-            fused.__dict__['recorded'] = image.dtype, graph  # no submodule: no parameters of it
+        if record and fused.fast and hwnc.suits(fused, image):
+            fused.recording = Recording.of(fused)
+            fused.register_load_state_dict_post_hook(_forget_recording)
         return fused
 
-    def __getstate__(self) -> dict:
-        return {key: value for key, value in self.__dict__.items() if key != 'recorded'}
+
+def _forget_recording(network: DiteHRNet, _: NamedTuple) -> None:
+    network.recording = Recording()  # of the weights before
