@@ -59,7 +59,7 @@ def examine_objects(
         Those that can be used.
     """
     _crowds(annotations, report)
-    shares, corners, areas, apart = Shares(), Corners(), Areas(), Apart()
+    shares, corners, areas, apart = Shares(meta.training), Corners(), Areas(), Apart()
     kept = []
     for start in range(0, len(annotations), _CHUNK):
         chunk, points = _keypoints(annotations[start : start + _CHUNK], meta, report)
