@@ -10,7 +10,8 @@ import torch
 from mmpose.models.pose_estimators.base import BasePoseEstimator
 from torch import Tensor, nn
 
-from ..models import DiteHRNet, fuse_for_inference
+from mmpose_attn.models import DiteHRNet, fuse_for_inference
+
 from .extra import require
 
 OPSET = 17

@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from ..files import MOST_BYTES, path_inside, printable, read_file
+from mmpose_attn.files import MOST_BYTES, path_inside, printable, read_file
+
 from .extra import require
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmpose_attn.engine.weights import register_shape_check
+from mmpose_attn.models.layers.fusing import fold, fuse_for_inference
 
-from ..layers.fusing import fold, fuse_for_inference
 from .plugin_sites import PluginHost, PluginSite, numbers
 
 

@@ -8,7 +8,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .dynamic_conv import BN
+from mmpose_attn.models.defaults import BN
+
 from .norms import build_norm_of_means
 
 POOLINGS = ('released', 'spatial')

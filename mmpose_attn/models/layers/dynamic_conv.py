@@ -2,7 +2,6 @@
 doi 10.24963/ijcai.2022/153."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import torch
 from mmcv.cnn import ConvModule
@@ -12,10 +11,10 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmpose_attn.models.defaults import BN
+
 from .fusing import fold
 from .norms import build_norm_of_means
-
-BN = MappingProxyType(dict(type='BN'))
 
 
 class KernelAttention(BaseModule):

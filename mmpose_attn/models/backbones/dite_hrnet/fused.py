@@ -15,10 +15,10 @@ from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...layers import nchw
-from ...layers.context_modeling import GlobalContextModeling
-from ...layers.dynamic_conv import DynamicConv
-from ...layers.fusing import scale_and_shift
+from mmpose_attn.models.layers import nchw
+from mmpose_attn.models.layers.context_modeling import GlobalContextModeling
+from mmpose_attn.models.layers.dynamic_conv import DynamicConv
+from mmpose_attn.models.layers.fusing import scale_and_shift
 
 if TYPE_CHECKING:
     from .network import DiteBlock, DiteModule, DiteStem

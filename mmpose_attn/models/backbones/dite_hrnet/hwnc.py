@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ...layers import hwnc
-from ...layers.context_modeling import DenseContextModeling, GlobalContextModeling
-from ...layers.dynamic_conv import DynamicConv, DynamicSplitConv, KernelAttention
+from mmpose_attn.models.layers import hwnc
+from mmpose_attn.models.layers.context_modeling import DenseContextModeling, GlobalContextModeling
+from mmpose_attn.models.layers.dynamic_conv import DynamicConv, DynamicSplitConv, KernelAttention
+
 from .fused import Contexts, FusedBlock, FusedConv, FusedModule, FusedStem, Kernels
 
 if TYPE_CHECKING:

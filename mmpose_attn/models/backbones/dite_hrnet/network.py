@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmpose_attn.engine.weights import register_shape_check
+from mmpose_attn.models.backbones.plugin_sites import PluginHost, PluginSite
+from mmpose_attn.models.defaults import BN
+from mmpose_attn.models.layers.context_modeling import DenseContextModeling, GlobalContextModeling
+from mmpose_attn.models.layers.dynamic_conv import DynamicSplitConv, conv_cfg
+from mmpose_attn.models.layers.fusing import can_fold, fold, fuse_for_inference
 
-from ...layers.context_modeling import DenseContextModeling, GlobalContextModeling
-from ...layers.dynamic_conv import BN, DynamicSplitConv, conv_cfg
-from ...layers.fusing import can_fold, fold, fuse_for_inference
-from ..plugin_sites import PluginHost, PluginSite
 from . import hwnc
 from .extra import PER_BRANCH, check_extra
 from .fused import FusedBlock, FusedModule, FusedStem
