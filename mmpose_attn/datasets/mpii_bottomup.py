@@ -21,6 +21,7 @@ class BottomupMpiiDataset(CheckedMpiiDataset):
     def __init__(self, headbox_file: str | None = None, **kwargs) -> None:
         self._headboxes = headbox_file
         super().__init__(**dict(kwargs, data_mode='bottomup'))
+        self.headbox_file = headbox_file  # of a data set that is not loaded yet, too
 
     def _load_annotations(self) -> tuple[list[dict], list[dict]]:
         self.headbox_file = self._headboxes
