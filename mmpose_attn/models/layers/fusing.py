@@ -17,18 +17,17 @@ from mmpose.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .norms import BatchNormOfMeans
+
 Network = TypeVar('Network', bound=nn.Module)
-# exactly these: a subclass may do anything with its weight
+# exactly these: a subclass may do anything with its weights
+_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, BatchNormOfMeans)
 _PLAIN, _TRANSPOSED = (nn.Conv2d, Conv2d), (nn.ConvTranspose2d, ConvTranspose2d)
 
 
 def can_fold(norm: nn.Module) -> bool:
     """Whether it is a batch norm with running statistics, in evaluation a scale and a shift."""
-    return (
-        isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm))
-        and norm.running_mean is not None
-        and norm.running_var is not None
-    )
+    return type(norm) in _NORMS and norm.running_mean is not None and norm.running_var is not None
 
 
 def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
