@@ -81,6 +81,7 @@ def make_server(
     """
     config = uvicorn.Config(
         app,
+        log_config=None,  # uvicorn's own closes the log files of everybody else in the process
         log_level='error',
         lifespan='on',
         http=_Protocol,

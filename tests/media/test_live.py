@@ -146,7 +146,7 @@ def test_addresses_that_name_no_computer(address):
         find_sources(address)
 
 
-@pytest.mark.parametrize('address', ['pipe:99', 'pipe:99999999999999999999'])
+@pytest.mark.parametrize('address', ['pipe:2147483646', 'pipe:99999999999999999999'])
 def test_a_descriptor_that_is_not_open(address):
     with pytest.raises(ValueError, match=f'^input {address} is not open'):
         find_sources(address)
