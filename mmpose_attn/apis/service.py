@@ -22,6 +22,7 @@ from mmpose_attn.engine import CheckpointError
 from mmpose_attn.files import printable
 from mmpose_attn.media import Limits, MediaError
 from mmpose_attn.media.worker import IsolatedMedia
+from mmpose_attn.media.worker import prepare as prepare_decoder
 from mmpose_attn.visualization.attention_drawing import draw_html
 from mmpose_attn.visualization.attention_maps import attention_sites, collect, prepare
 
@@ -254,9 +255,12 @@ def opened(path: str | os.PathLike) -> Iterator[Source]:
         media = IsolatedMedia(path, LIMITS)
     except MediaError as error:
         raise ValueError(f'{path.name} {error}') from error
-    with closing(media):
+    try:
         source = Source(path.name, media.medium, media, count=media.count, fps=media.fps)
         yield from with_ids([source])
+    finally:
+        media.close()
+        prepare_decoder()  # not earlier: it would take time from the networks
 
 
 def first_frame(path: str | os.PathLike) -> np.ndarray:

@@ -133,9 +133,8 @@ class IsolatedMedia:
             yield Shot(message.image, seconds, message.text or None)
 
     def close(self) -> None:
-        """End the process; the next one starts, which before would have slowed this one."""
+        """End the process. :func:`prepare` starts the next one, once nothing else is to do."""
         _end(self._process)
-        prepare(self._bounds)
 
     def _receive(self) -> wire.Message:
         slow = threading.Timer(self._bounds.wait, self._process.kill)

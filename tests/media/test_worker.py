@@ -127,12 +127,14 @@ def test_the_next_one_is_ready_and_none_is_left_behind(tmp_path):
         process = isolated._process
         assert len(list(isolated.frames())) == 3
         isolated.close()
+        worker.prepare()
         assert process.poll() is not None and len(worker._spare) == 1
     spare = worker._spare[0][1]
     spare.kill()  # as the system may
     spare.wait()
     isolated = IsolatedMedia(path)
     isolated.close()
+    worker.prepare()
     spare = worker._spare[0][1]
     worker.dismiss()
     gc.collect()
