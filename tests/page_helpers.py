@@ -6,7 +6,19 @@ import threading
 from contextlib import contextmanager
 from functools import partial
 
+import pytest
+
 from mmpose_attn.apis.addresses import link
+from mmpose_attn.apis.service import PoseService
+
+
+@contextmanager
+def serving(network, folder):
+    """A service of a network, its config and weights, whose files are in a folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('GRADIO_TEMP_DIR', str(folder))
+        patch.setenv('GRADIO_ANALYTICS_ENABLED', 'False')
+        yield PoseService([tuple(map(str, network))], folder=folder, device='cpu')
 
 
 @contextmanager

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
-from mmpose_attn.apis.service import WHOLE_IMAGE, PoseService
+from mmpose_attn.apis.service import WHOLE_IMAGE
 from tests.helpers import ROOT
-from tests.page_helpers import file_data, get, port_of, raw, results, served
+from tests.page_helpers import file_data, get, port_of, raw, results, served, serving
 
 pytest.importorskip('gradio')
 
@@ -24,11 +24,8 @@ FUNCTIONS = dict(preview=0, work=2, end=3)
 
 @pytest.fixture(scope='module')
 def service(networks, tmp_path_factory):
-    folder = tmp_path_factory.mktemp('page')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('GRADIO_TEMP_DIR', str(folder))
-        patch.setenv('GRADIO_ANALYTICS_ENABLED', 'False')
-        yield PoseService([tuple(map(str, networks['topdown']))], folder=folder, device='cpu')
+    with serving(networks['topdown'], tmp_path_factory.mktemp('page')) as service:
+        yield service
 
 
 @pytest.fixture(scope='module')

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mmpose_attn.apis.service import WHOLE_IMAGE, PoseService
-from tests.page_helpers import served
+from mmpose_attn.apis.service import WHOLE_IMAGE
+from tests.page_helpers import served, serving
 
 pytest.importorskip('gradio')
 
@@ -12,12 +12,9 @@ PASSWORD = 'correct horse'
 
 @pytest.fixture(scope='module')
 def service(networks, tmp_path_factory):
-    folder = tmp_path_factory.mktemp('page')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('GRADIO_TEMP_DIR', str(folder))
-        patch.setenv('GRADIO_ANALYTICS_ENABLED', 'False')
-        # the one with an attention module
-        yield PoseService([tuple(map(str, networks['bottomup']))], folder=folder, device='cpu')
+    # the one with an attention module
+    with serving(networks['bottomup'], tmp_path_factory.mktemp('page')) as service:
+        yield service
 
 
 @pytest.fixture

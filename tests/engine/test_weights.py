@@ -244,14 +244,15 @@ def test_a_test_needs_all_weights(runs, tmp_path):
         run('test', saved(tmp_path / 'nan.pth', model, diverge))
 
 
+def of_seven_keypoints(state):
+    for key in ('head.final_layer.weight', 'head.final_layer.bias'):
+        state[key] = state[key][:7]
+
+
 def test_a_test_of_a_head_of_other_keypoints(runs, tmp_path):
     run, model = runs
 
-    def seven(state):
-        for key in ('head.final_layer.weight', 'head.final_layer.bias'):
-            state[key] = state[key][:7]
-
-    other = saved(tmp_path / 'seven.pth', model, seven)
+    other = saved(tmp_path / 'seven.pth', model, of_seven_keypoints)
     with pytest.raises(ValueError, match=r"partial_load=\('head\.final_layer',\)"):
         run('test', other)
 
@@ -260,11 +261,7 @@ def test_training_on_other_keypoints(runs, tmp_path):
     """But not a test, where what differs would be random."""
     run, model = runs
 
-    def seven(state):
-        for key in ('head.final_layer.weight', 'head.final_layer.bias'):
-            state[key] = state[key][:7]
-
-    other = saved(tmp_path / 'seven.pth', model, seven)
+    other = saved(tmp_path / 'seven.pth', model, of_seven_keypoints)
     with pytest.raises(ValueError, match='does not fit'):
         run('train', other)
     options = {'model.partial_load': ['head.final_layer'], 'default_hooks.checkpoint.interval': 9}
